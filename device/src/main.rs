@@ -1,0 +1,2 @@
+//! facelatchd
+fn main() {}

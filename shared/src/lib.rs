@@ -1,0 +1,2 @@
+//! shared
+#![cfg_attr(not(feature = "std"), no_std)]

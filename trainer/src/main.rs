@@ -1,0 +1,2 @@
+//! facelatch
+fn main() {}
