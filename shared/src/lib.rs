@@ -1,2 +1,22 @@
-//! shared
-#![cfg_attr(not(feature = "std"), no_std)]
+//! What the door and the workstation must compute and parse identically.
+//!
+//! The core is `no_std` and needs no allocator: frame views, detections, alignment, quality, templates, scores.
+//! `alloc` adds the gallery and its matcher, `std` error traits and files, `vision` the device's own
+//! frame-to-observation pipeline on tract. The door runs that pipeline on camera frames and the workstation's
+//! evaluator runs the very same code on files.
+//!
+//! Modules are listed in the order in which a frame meets them.
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod time;
+pub mod frame;
+pub mod detection;
+pub mod quality;
+pub mod align;
+pub mod embedding;
+pub mod score;
+pub mod observation;
+#[cfg(feature = "vision")]
+pub mod vision;

@@ -1,0 +1,163 @@
+//! Five-point similarity alignment: least-squares rotation, uniform scale and shift (Umeyama 1991, eq. 39–43, in the plane).
+
+use thiserror::Error;
+
+use super::{CANONICAL_112, CHIP_BYTES, CHIP_PX};
+use crate::detection::{Landmarks5, Point};
+use crate::frame::RgbView;
+
+/// x' = a·x − b·y + tx, y' = b·x + a·y + ty: rotation, uniform scale, shift; no reflection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimilarityTransform {
+    /// Scale times cosine.
+    pub a: f32,
+    /// Scale times sine.
+    pub b: f32,
+    /// Shift to the right, in target pixels.
+    pub tx: f32,
+    /// Shift downwards, in target pixels.
+    pub ty: f32,
+}
+
+impl SimilarityTransform {
+    /// The transform that brings `from` nearest to `to` in least squares.
+    ///
+    /// # Errors
+    /// [`AlignError::NotFinite`] for a NaN or infinite coordinate, [`AlignError::Coincident`] when the points lie within one
+    /// pixel of each other, [`AlignError::Unrelated`] when no rotation and scale explains `to` at all.
+    pub fn fit(from: &Landmarks5, to: &Landmarks5) -> Result<Self, AlignError> {
+        if !from.is_finite() || !to.is_finite() {
+            return Err(AlignError::NotFinite);
+        }
+        let (from_mean, to_mean) = (mean(&from.0), mean(&to.0));
+        let (mut along, mut across, mut spread) = (0.0_f64, 0.0_f64, 0.0_f64);
+        for (p, q) in from.0.iter().zip(&to.0) {
+            let (px, py) = (f64::from(p.x) - from_mean.0, f64::from(p.y) - from_mean.1);
+            let (qx, qy) = (f64::from(q.x) - to_mean.0, f64::from(q.y) - to_mean.1);
+            along += px * qx + py * qy;
+            across += px * qy - py * qx;
+            spread += px * px + py * py;
+        }
+        if spread < 1.0 {
+            return Err(AlignError::Coincident);
+        }
+        let (a, b) = (along / spread, across / spread);
+        if libm::hypot(a, b) <= 1e-6 {
+            return Err(AlignError::Unrelated);
+        }
+        Ok(Self {
+            a: a as f32,
+            b: b as f32,
+            tx: (to_mean.0 - a * from_mean.0 + b * from_mean.1) as f32,
+            ty: (to_mean.1 - b * from_mean.0 - a * from_mean.1) as f32,
+        })
+    }
+
+    /// Where `p` goes.
+    #[must_use]
+    pub fn apply(&self, p: Point) -> Point {
+        Point::new(self.a * p.x - self.b * p.y + self.tx, self.b * p.x + self.a * p.y + self.ty)
+    }
+
+    /// The transform back. Scale is never zero: [`fit`](Self::fit) refuses it.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        let squared = self.a * self.a + self.b * self.b;
+        let (a, b) = (self.a / squared, -self.b / squared);
+        Self { a, b, tx: -(a * self.tx - b * self.ty), ty: -(b * self.tx + a * self.ty) }
+    }
+}
+
+/// Cuts the 112×112 RGB chip of the face at `landmarks` out of `frame`, bilinear, black outside the frame.
+/// No allocation; `chip` is `[112, 112, 3]`.
+///
+/// # Errors
+/// As [`SimilarityTransform::fit`].
+pub fn warp_chip(
+    frame: &RgbView<'_>,
+    landmarks: &Landmarks5,
+    chip: &mut [u8; CHIP_BYTES],
+) -> Result<(), AlignError> {
+    let back = SimilarityTransform::fit(landmarks, &CANONICAL_112)?.inverse();
+    for (row, line) in chip.chunks_exact_mut(CHIP_PX * 3).enumerate() {
+        for (column, pixel) in line.chunks_exact_mut(3).enumerate() {
+            let at = back.apply(Point::new(column as f32, row as f32));
+            pixel.copy_from_slice(&bilinear(frame, at));
+        }
+    }
+    Ok(())
+}
+
+fn bilinear(frame: &RgbView<'_>, at: Point) -> [u8; 3] {
+    let (x0, y0) = (libm::floorf(at.x), libm::floorf(at.y));
+    let (fx, fy) = (at.x - x0, at.y - y0);
+    let (x0, y0) = (x0 as isize, y0 as isize);
+    let tap = |x: isize, y: isize| -> [f32; 3] {
+        let inside = x >= 0 && y >= 0 && x < frame.width_px() as isize && y < frame.height_px() as isize;
+        if inside { frame.pixel_clamped(x, y).map(f32::from) } else { [0.0; 3] }
+    };
+    let (p00, p10, p01, p11) = (tap(x0, y0), tap(x0 + 1, y0), tap(x0, y0 + 1), tap(x0 + 1, y0 + 1));
+    core::array::from_fn(|c| {
+        let top = p00[c] + (p10[c] - p00[c]) * fx;
+        let bottom = p01[c] + (p11[c] - p01[c]) * fx;
+        libm::roundf(top + (bottom - top) * fy) as u8
+    })
+}
+
+fn mean(points: &[Point; 5]) -> (f64, f64) {
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + f64::from(p.x), y + f64::from(p.y)));
+    (x / 5.0, y / 5.0)
+}
+
+/// Why landmarks admit no alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AlignError {
+    /// A coordinate is NaN or infinite.
+    #[error("a landmark is not a finite number")]
+    NotFinite,
+    /// All landmarks fall on nearly one point.
+    #[error("the landmarks coincide")]
+    Coincident,
+    /// No similarity transform relates the landmarks to a face.
+    #[error("the landmarks do not form a face")]
+    Unrelated,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_similarity_is_undone(angle in -3.1_f32..3.1, scale in 0.2_f32..8.0, tx in -300.0_f32..300.0, ty in -300.0_f32..300.0) {
+            let moved = SimilarityTransform { a: scale * angle.cos(), b: scale * angle.sin(), tx, ty };
+            let seen = Landmarks5(CANONICAL_112.0.map(|p| moved.apply(p)));
+            let fitted = SimilarityTransform::fit(&seen, &CANONICAL_112).unwrap();
+            for (p, q) in seen.0.iter().zip(&CANONICAL_112.0) {
+                prop_assert!(fitted.apply(*p).distance_px(*q) < 0.01);
+                prop_assert!(fitted.inverse().apply(fitted.apply(*p)).distance_px(*p) < 0.05);
+            }
+        }
+    }
+
+    #[test]
+    fn degenerate_landmarks_are_named() {
+        let one_point = Landmarks5([Point::new(5.0, 5.0); 5]);
+        assert_eq!(SimilarityTransform::fit(&one_point, &CANONICAL_112), Err(AlignError::Coincident));
+        let mut nan = CANONICAL_112;
+        nan.0[2].x = f32::NAN;
+        assert_eq!(SimilarityTransform::fit(&nan, &CANONICAL_112), Err(AlignError::NotFinite));
+    }
+
+    #[test]
+    fn a_canonical_picture_is_copied() {
+        let picture: std::vec::Vec<u8> = (0..CHIP_BYTES).map(|i| (i * 31 % 251) as u8).collect();
+        let view = RgbView::new(&picture, CHIP_PX, CHIP_PX).unwrap();
+        let mut chip = [0; CHIP_BYTES];
+        warp_chip(&view, &CANONICAL_112, &mut chip).unwrap();
+        let worst = chip.iter().zip(&picture).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(worst <= 1, "off by {worst}");
+    }
+}
