@@ -1,1 +1,21 @@
-//! The door.
+//! The door: everything that touches hardware, time and files. What it computes lives in `facelatch-shared`.
+//!
+//! Modules are listed in the order in which a frame meets them; see [`pipeline`] for the whole path in one page.
+
+pub mod config;
+pub mod clock;
+pub mod camera;
+pub mod decode;
+pub mod mailbox;
+pub mod pipeline;
+pub mod session;
+pub mod lock;
+pub mod inputs;
+pub mod display;
+pub mod store;
+pub mod people;
+pub mod event_log;
+pub mod control;
+pub mod runner;
+pub mod demo;
+pub mod cli;

@@ -1,2 +1,3 @@
-//! facelatchd
+//! `facelatchd`: the door's program.
+
 fn main() {}

@@ -17,6 +17,7 @@ pub mod quality;
 pub mod align;
 pub mod embedding;
 pub mod score;
+pub mod person;
 pub mod observation;
 #[cfg(feature = "vision")]
 pub mod vision;

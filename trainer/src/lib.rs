@@ -1,1 +1,15 @@
-//! The workstation.
+//! The workstation: data, training, export, evaluation, and the operator's command line `facelatch`.
+
+pub mod cli;
+pub mod commands;
+pub mod import;
+pub mod evaluate;
+pub mod progress;
+#[cfg(feature = "train")]
+pub mod dataset;
+#[cfg(feature = "train")]
+pub mod model;
+#[cfg(feature = "train")]
+pub mod loss;
+#[cfg(feature = "train")]
+pub mod train;

@@ -1,2 +1,3 @@
-//! facelatch
+//! `facelatch`: the workstation's program.
+
 fn main() {}

@@ -1,0 +1,132 @@
+//! The panel: what it may show, and where it can be drawn.
+
+use facelatch_shared::person::Name;
+use thiserror::Error;
+
+/// Everything the panel can say. One function draws each, at any panel size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// Nobody there. `door` is the installer's name for this door, `clock` "09:41" or empty while the time is unknown.
+    Idle {
+        /// The door's name.
+        door: Name,
+        /// Hours and minutes.
+        clock: heapless::String<8>,
+    },
+    /// A face is there but cannot be read yet: what the person should do.
+    Instruct(Instruction),
+    /// A face is being matched.
+    Looking,
+    /// Open: the name, and how many whole seconds the door stays released.
+    Welcome {
+        /// Who.
+        name: Name,
+        /// Seconds left.
+        seconds_left: u8,
+    },
+    /// The door was released from inside.
+    ExitGranted,
+    /// Not let in.
+    NotRecognised,
+    /// Known, but not let in now.
+    Suspended,
+    /// Too many failures; seconds until the next try.
+    LockedOut {
+        /// Seconds left.
+        seconds_left: u8,
+    },
+    /// The door was opened while secured.
+    DoorForced,
+    /// The door has stood open too long.
+    DoorHeld,
+    /// Enrolment: what to do, and how many of how many views are taken.
+    Enrol {
+        /// Who is being enrolled.
+        name: Name,
+        /// What to do next.
+        instruction: Option<Instruction>,
+        /// Views taken.
+        taken: u8,
+        /// Views wanted.
+        wanted: u8,
+    },
+    /// Enrolment is done.
+    Enrolled {
+        /// Who.
+        name: Name,
+    },
+    /// Enrolment gave up, and why.
+    EnrolFailed(EnrolProblem),
+    /// Out of service; the door stays secured and egress works.
+    Service(ServiceReason),
+}
+
+/// What the person should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Instruction {
+    /// Face too small.
+    ComeCloser,
+    /// Face too large or cut off.
+    StepBack,
+    /// Blurred.
+    HoldStill,
+    /// Too little light.
+    TooDark,
+    /// Too much light.
+    TooBright,
+    /// Several faces.
+    OneFaceOnly,
+    /// Turned away.
+    LookAtCamera,
+}
+
+/// Why an enrolment ended without a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EnrolProblem {
+    /// Nobody gave enough good views in time.
+    TimedOut,
+    /// The views are not of one person.
+    NotOnePerson,
+    /// The face is enrolled under another name.
+    AlreadyEnrolled,
+    /// The gallery could not be written.
+    Storage,
+    /// The administrator called it off.
+    Cancelled,
+}
+
+/// Why the door is out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceReason {
+    /// Starting up.
+    Starting,
+    /// No camera.
+    Camera,
+    /// Models missing or refused.
+    Models,
+    /// Gallery or event log cannot be written.
+    Storage,
+    /// The lock does not answer.
+    Lock,
+    /// The installer's service mode.
+    Maintenance,
+}
+
+/// Somewhere a screen can be shown.
+pub trait Display: Send {
+    /// Shows `screen`; called only when it changes.
+    ///
+    /// # Errors
+    /// [`DisplayError`]: the door works on without its panel and logs it once.
+    fn show(&mut self, screen: &Screen) -> Result<(), DisplayError>;
+}
+
+/// The panel could not be drawn.
+#[derive(Debug, Error)]
+#[error("panel {panel}: {what}")]
+pub struct DisplayError {
+    /// Path or kind of the panel.
+    pub panel: String,
+    /// What the system said.
+    pub what: String,
+}
