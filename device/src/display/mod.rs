@@ -23,6 +23,8 @@ pub enum Screen {
         name: Name,
         /// Seconds left.
         seconds_left: u8,
+        /// Seconds it was released for: the whole countdown ring.
+        seconds_total: u8,
     },
     /// The door was released from inside.
     ExitGranted,
@@ -34,6 +36,8 @@ pub enum Screen {
     LockedOut {
         /// Seconds left.
         seconds_left: u8,
+        /// Seconds the lockout lasts: the whole countdown ring.
+        seconds_total: u8,
     },
     /// The door was opened while secured.
     DoorForced,
