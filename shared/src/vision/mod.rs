@@ -1,1 +1,3 @@
 //! Frame in, observation out.
+
+pub mod contract;
