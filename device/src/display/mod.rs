@@ -3,6 +3,14 @@
 use facelatch_shared::person::Name;
 use thiserror::Error;
 
+pub mod canvas;
+pub mod memory;
+pub mod none;
+
+pub use canvas::Canvas;
+pub use memory::MemoryDisplay;
+pub use none::NoDisplay;
+
 /// Everything the panel can say. One function draws each, at any panel size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Screen {
@@ -65,6 +73,42 @@ pub enum Screen {
     Service(ServiceReason),
 }
 
+impl Screen {
+    /// A short name for files and logs: lower case, digits and hyphens, without any person's name.
+    #[must_use]
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::Idle { .. } => "idle",
+            Self::Instruct(instruction) => instruction.slug(),
+            Self::Looking => "looking",
+            Self::Welcome { .. } => "welcome",
+            Self::ExitGranted => "exit-granted",
+            Self::NotRecognised => "not-recognised",
+            Self::Suspended => "suspended",
+            Self::LockedOut { .. } => "locked-out",
+            Self::DoorForced => "door-forced",
+            Self::DoorHeld => "door-held",
+            Self::Enrol { .. } => "enrol",
+            Self::Enrolled { .. } => "enrolled",
+            Self::EnrolFailed(problem) => match problem {
+                EnrolProblem::TimedOut => "enrol-timed-out",
+                EnrolProblem::NotOnePerson => "enrol-not-one-person",
+                EnrolProblem::AlreadyEnrolled => "enrol-already-enrolled",
+                EnrolProblem::Storage => "enrol-storage",
+                EnrolProblem::Cancelled => "enrol-cancelled",
+            },
+            Self::Service(reason) => match reason {
+                ServiceReason::Starting => "service-starting",
+                ServiceReason::Camera => "service-camera",
+                ServiceReason::Models => "service-models",
+                ServiceReason::Storage => "service-storage",
+                ServiceReason::Lock => "service-lock",
+                ServiceReason::Maintenance => "service-maintenance",
+            },
+        }
+    }
+}
+
 /// What the person should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Instruction {
@@ -82,6 +126,22 @@ pub enum Instruction {
     OneFaceOnly,
     /// Turned away.
     LookAtCamera,
+}
+
+impl Instruction {
+    /// A short name for files and logs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::ComeCloser => "come-closer",
+            Self::StepBack => "step-back",
+            Self::HoldStill => "hold-still",
+            Self::TooDark => "too-dark",
+            Self::TooBright => "too-bright",
+            Self::OneFaceOnly => "one-face-only",
+            Self::LookAtCamera => "look-at-camera",
+        }
+    }
 }
 
 /// Why an enrolment ended without a person.
