@@ -19,5 +19,12 @@ pub mod embedding;
 pub mod score;
 pub mod person;
 pub mod observation;
+#[cfg(feature = "alloc")]
+pub mod journal;
+#[cfg(feature = "alloc")]
+pub mod gallery;
+#[cfg(feature = "alloc")]
+pub mod decision;
+pub mod event;
 #[cfg(feature = "vision")]
 pub mod vision;

@@ -1,0 +1,201 @@
+//! What the door's log records. Subjects are numbers here; names, pictures and vectors never reach the log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::embedding::ModelBinding;
+use crate::person::SubjectId;
+use crate::score::{Similarity, Threshold};
+use crate::time::{Millis, UnixMs};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Running number, from 1, never reused.
+    pub seq: u64,
+    /// Wall clock.
+    pub at: UnixMs,
+    /// Monotonic clock of the same instant, since the program started.
+    pub uptime: Millis,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened. The order of the variants is the format: append, never move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The program started.
+    Started {
+        /// Its version.
+        version: heapless::String<24>,
+        /// The embedder that probes are bound to.
+        model: ModelBinding,
+        /// People enrolled.
+        people: u32,
+    },
+    /// The program ended in order.
+    Stopped,
+    /// Someone was recognised and the door released.
+    Granted {
+        /// Who.
+        subject: SubjectId,
+        /// The best similarity of the deciding frames.
+        similarity: Similarity,
+        /// What it was held against.
+        threshold: Threshold,
+    },
+    /// Someone was not let in.
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// Who it was, or who came closest.
+        subject: Option<SubjectId>,
+        /// How close.
+        similarity: Option<Similarity>,
+        /// What it was held against.
+        threshold: Threshold,
+    },
+    /// The lock was released.
+    Released,
+    /// The lock was secured.
+    Secured,
+    /// The lock did not do as told.
+    LockFault,
+    /// The door contact opened.
+    DoorOpened,
+    /// The door contact closed.
+    DoorClosed,
+    /// The door opened while it was secured.
+    DoorForced,
+    /// The door has stood open too long.
+    DoorHeld,
+    /// Someone asked to leave.
+    ExitRequested,
+    /// Too many failures: nobody is tried for this long.
+    LockedOut {
+        /// Seconds.
+        seconds: u16,
+    },
+    /// A person was enrolled.
+    Enrolled {
+        /// Who.
+        subject: SubjectId,
+        /// Templates taken.
+        templates: u8,
+    },
+    /// An enrolment was given up.
+    EnrolFailed {
+        /// Why.
+        reason: EnrolFailure,
+    },
+    /// A person's name changed.
+    Renamed {
+        /// Who.
+        subject: SubjectId,
+    },
+    /// A person may no longer enter.
+    Suspended {
+        /// Who.
+        subject: SubjectId,
+    },
+    /// A person may enter again.
+    Reinstated {
+        /// Who.
+        subject: SubjectId,
+    },
+    /// A person and the person's key were destroyed.
+    Erased {
+        /// Who.
+        subject: SubjectId,
+    },
+    /// The camera stopped giving frames.
+    CameraLost,
+    /// The camera gives frames again.
+    CameraBack,
+    /// Frames could not be decoded.
+    BadFrames {
+        /// How many since the last such entry.
+        count: u32,
+    },
+    /// The gallery was damaged and its intact records were recovered.
+    GalleryRecovered {
+        /// Records kept.
+        records: u32,
+        /// Bytes lost.
+        lost_bytes: u32,
+    },
+    /// Events could not be stored and are missing here.
+    EventsLost {
+        /// How many.
+        count: u32,
+    },
+    /// Older entries were rotated out; the chain goes on.
+    Rotated {
+        /// The first number that is still here.
+        first_kept: u64,
+    },
+}
+
+/// Why someone was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No enrolled person is close enough.
+    NotRecognised,
+    /// Two enrolled people are about equally close.
+    Ambiguous,
+    /// Recognised, but suspended.
+    Suspended,
+    /// The gallery was made by another model.
+    OtherModel,
+    /// Nobody is enrolled.
+    NobodyEnrolled,
+}
+
+/// Why an enrolment was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EnrolFailure {
+    /// Too few good views in time.
+    TimedOut,
+    /// The views do not agree with each other.
+    NotOnePerson,
+    /// The face is enrolled already.
+    AlreadyEnrolled {
+        /// As whom.
+        subject: SubjectId,
+    },
+    /// The gallery could not be written.
+    Storage,
+    /// Called off.
+    Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_format_1_are_frozen() {
+        let event = Event {
+            seq: 5,
+            at: UnixMs(-1),
+            uptime: Millis(300),
+            kind: EventKind::Refused {
+                reason: Refusal::Ambiguous,
+                subject: Some(SubjectId(9)),
+                similarity: None,
+                threshold: Threshold(0.5),
+            },
+        };
+        let mut buffer = [0; 32];
+        let bytes = postcard::to_slice(&event, &mut buffer).unwrap();
+        assert_eq!(bytes, [5, 1, 0xAC, 2, 3, 1, 1, 9, 0, 0, 0, 0, 0x3F]);
+        let mut buffer = [0; 8];
+        let last = EventKind::Rotated { first_kept: 1 };
+        assert_eq!(postcard::to_slice(&last, &mut buffer).unwrap(), [24, 1]);
+    }
+}

@@ -1,0 +1,119 @@
+//! The gallery's records as they lie in the journal: postcard, with everything that tells who someone is sealed.
+//!
+//! Format 1. Enum order and field order are the format: append variants, never move them.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::embedding::{DIM, ModelBinding, Template};
+use crate::person::{Name, PersonState, SubjectId};
+use crate::time::UnixMs;
+
+/// The format that this crate writes and the only one it reads.
+pub const FORMAT: u16 = 1;
+
+/// One journal payload. `sealed` and `wrapped` are as [`Key::seal`](super::Key::seal) gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Record<'a> {
+    /// First record of a journal.
+    Head {
+        format: u16,
+        /// A fixed text sealed by the device key: tells a wrong key from damage.
+        key_check: &'a [u8],
+        /// The least number not yet given to anyone, so that erased numbers are not given again.
+        next_subject: u32,
+    },
+    /// A new person, followed by `templates` records of kind `Template`.
+    Enrol {
+        id: SubjectId,
+        /// The person's key, sealed by the device key.
+        wrapped: &'a [u8],
+        /// [`Facts`], sealed by the person's key.
+        sealed: &'a [u8],
+        templates: u8,
+    },
+    /// One more template; `sealed` holds [`TemplateFacts`].
+    Template { id: SubjectId, sealed: &'a [u8] },
+    /// New [`Facts`] in the place of the old.
+    Facts { id: SubjectId, sealed: &'a [u8] },
+    /// The person and the person's key are gone.
+    Erased { id: SubjectId },
+}
+
+/// What is known of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) name: Name,
+    pub(super) state: PersonState,
+    pub(super) enrolled_at: UnixMs,
+    /// Grows with every change, so that an old record put back changes nothing.
+    pub(super) revision: u32,
+}
+
+/// One template with what it is bound to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TemplateFacts {
+    pub(super) binding: ModelBinding,
+    pub(super) taken_at: UnixMs,
+    /// 128 signed bytes; serde has no arrays of that length.
+    codes: heapless::Vec<i8, DIM>,
+}
+
+impl TemplateFacts {
+    pub(super) fn new(template: &Template, binding: ModelBinding, taken_at: UnixMs) -> Self {
+        let mut codes = heapless::Vec::new();
+        // 128 fit into 128.
+        let _ = codes.extend_from_slice(template.codes());
+        Self { binding, taken_at, codes }
+    }
+
+    pub(super) fn template(&self) -> Option<Template> {
+        let codes: [i8; DIM] = self.codes.as_slice().try_into().ok()?;
+        Template::from_codes(codes).ok()
+    }
+}
+
+/// What a sealed part is about, so that it opens nowhere else: its kind and its person.
+pub(super) fn about(part: Part, id: SubjectId) -> [u8; 24] {
+    let mut about = *b"facelatch gallery 1 ....";
+    about[19] = part as u8;
+    about[20..].copy_from_slice(&id.0.to_le_bytes());
+    about
+}
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Part {
+    KeyCheck = 0,
+    WrappedKey = 1,
+    Facts = 2,
+    Template = 3,
+}
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    match postcard::to_allocvec(value) {
+        Ok(bytes) => bytes,
+        Err(_) => unreachable!("these types have known lengths and a growing buffer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_format_1_are_frozen() {
+        let record = Record::Enrol { id: SubjectId(300), wrapped: &[1, 2], sealed: &[3], templates: 5 };
+        assert_eq!(encode(&record), [1, 0xAC, 2, 2, 1, 2, 1, 3, 5]);
+        assert_eq!(encode(&Record::Erased { id: SubjectId(1) }), [4, 1]);
+        let facts = Facts {
+            name: Name::new("Ada").unwrap(),
+            state: PersonState::Suspended,
+            enrolled_at: UnixMs(1),
+            revision: 2,
+        };
+        assert_eq!(encode(&facts), [3, b'A', b'd', b'a', 1, 2, 2]);
+        assert_eq!(about(Part::Facts, SubjectId(7))[18..], [b'1', 2, 7, 0, 0, 0]);
+    }
+}
