@@ -1,3 +1,11 @@
-//! Frame in, observation out.
+//! Frame in, observation out: the pipeline that the door runs on camera frames and the evaluator on files.
 
 pub mod contract;
+pub mod error;
+pub mod prelu;
+pub mod runtime;
+#[cfg(test)]
+mod testing;
+
+pub use contract::{Manifest, ManifestEntry, ManifestError};
+pub use error::VisionError;
