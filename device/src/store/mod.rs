@@ -1,5 +1,13 @@
 //! Where journals are kept. The gallery and the event log are each one append-only file that is now and then replaced whole.
 
+mod file;
+mod key;
+mod mem;
+
+pub use file::FileStore;
+pub use key::{KeyError, SystemEntropy, load_or_create};
+pub use mem::{Fault, MemStore};
+
 use std::io;
 
 /// One durable, append-only sequence of bytes.

@@ -103,6 +103,8 @@ pub struct Recovery {
     pub headless: bool,
     /// People who have fewer templates than were enrolled.
     pub incomplete: Vec<SubjectId>,
+    /// An erased person's sealed records are still in the journal: compact it.
+    pub erasure_unfinished: bool,
 }
 
 impl Recovery {
@@ -444,6 +446,7 @@ impl Replay {
                 ledger.people.remove(&id);
                 ledger.gallery.remove(id);
                 self.promised.remove(&id);
+                self.recovery.erasure_unfinished = true;
                 true
             }
         })
