@@ -1,7 +1,7 @@
 //! Time, injected: the door runs on the system's clocks, tests and the demo on one that they move by hand.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use facelatch_shared::time::{Millis, UnixMs};
 
@@ -11,6 +11,9 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Millis;
     /// Wall-clock time; the event log and schedules use this. It may jump.
     fn unix(&self) -> UnixMs;
+    /// Lets `ms` milliseconds pass. The system's clock sleeps; a simulated one moves on by `ms` and returns at once, so only
+    /// the thread that plays time (the camera's) may call it there.
+    fn wait_ms(&self, ms: u64);
 }
 
 /// The system's clocks; monotonic time starts at zero when this is made.
@@ -42,6 +45,10 @@ impl Clock for SystemClock {
         // A board without a battery-backed clock may stand before 1970 only if someone set it so; zero then.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn wait_ms(&self, ms: u64) {
+        std::thread::sleep(Duration::from_millis(ms));
     }
 }
 
@@ -84,6 +91,10 @@ impl Clock for SimClock {
         let elapsed = i64::try_from(self.now_ms.load(Ordering::SeqCst)).unwrap_or(i64::MAX);
         UnixMs(self.epoch_ms.load(Ordering::SeqCst).saturating_add(elapsed))
     }
+
+    fn wait_ms(&self, ms: u64) {
+        self.advance_ms(ms);
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +109,7 @@ mod tests {
         assert_eq!((clock.now(), clock.unix()), (Millis(40), UnixMs(1_040)));
         clock.shift_wall_ms(-500);
         assert_eq!((clock.now(), clock.unix()), (Millis(40), UnixMs(540)));
+        clock.wait_ms(60);
+        assert_eq!(clock.now(), Millis(100), "waiting moves a simulated clock instead of sleeping");
     }
 }

@@ -1,10 +1,17 @@
-//! Where frames come from.
+//! Where frames come from: a V4L2 device ([`v4l`]), or scripted pictures that take the same path ([`replay`]).
+
+pub mod backoff;
+pub mod choose;
+pub mod v4l;
+pub mod scene;
+pub mod pace;
+pub mod replay;
 
 use facelatch_shared::time::Millis;
 use thiserror::Error;
 
 /// How a frame's bytes are laid out; what the decoder accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PixelFormat {
     /// Packed 4:2:2, two bytes a pixel: Y0 U Y1 V.

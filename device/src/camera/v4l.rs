@@ -1,0 +1,1 @@
+//! A camera at a V4L2 device.
