@@ -1,1 +1,412 @@
-//! To be written.
+//! `door.toml`: everything an installer sets. A key that is not known is an error, because a typo must not lower a threshold.
+
+use std::path::{Path, PathBuf};
+
+use facelatch_shared::decision::{DecisionRule, MAX_WINDOW};
+use facelatch_shared::person::Name;
+use facelatch_shared::score::Threshold;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The whole file. Every table and key may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What and where this door is.
+    pub door: DoorConfig,
+    /// Which models look.
+    pub models: ModelsConfig,
+    /// Which camera.
+    pub camera: CameraConfig,
+    /// When the door opens.
+    pub decision: DecisionConfig,
+    /// Times of the session.
+    pub session: SessionConfig,
+    /// How people are enrolled at the door.
+    pub enrol: EnrolConfig,
+    /// The strike or maglock.
+    pub lock: LockConfig,
+    /// Contacts and buttons.
+    pub inputs: InputsConfig,
+    /// The panel.
+    pub panel: PanelConfig,
+}
+
+/// What and where this door is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorConfig {
+    /// Shown on the idle panel.
+    pub name: Name,
+    /// Where gallery, key, event log and control socket live.
+    pub state_dir: PathBuf,
+    /// Where the event log's older half is dropped, in KiB.
+    pub event_log_limit_kib: u32,
+}
+
+/// Which models look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelsConfig {
+    /// The folder with `manifest.toml`.
+    pub dir: PathBuf,
+    /// A detector's name in the manifest.
+    pub detector: String,
+    /// An embedder's name in the manifest.
+    pub embedder: String,
+    /// The picture that the detector sees, width in pixels; the camera's is scaled to it.
+    pub detector_width_px: usize,
+    /// Its height.
+    pub detector_height_px: usize,
+}
+
+/// Which camera.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CameraConfig {
+    /// Video4Linux device.
+    pub device: PathBuf,
+    /// Wanted width; the nearest that the camera has is taken.
+    pub width_px: u32,
+    /// Wanted height.
+    pub height_px: u32,
+    /// Wanted format.
+    pub format: CameraFormat,
+    /// Without a frame for so long the camera counts as lost.
+    pub timeout_ms: u64,
+}
+
+/// A wanted camera format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraFormat {
+    /// The camera's best.
+    #[default]
+    Auto,
+    /// Packed 4:2:2.
+    Yuyv,
+    /// Motion JPEG.
+    Mjpeg,
+}
+
+/// When the door opens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DecisionConfig {
+    /// Cosine similarity that counts as the same person; left out, the embedder's own from the manifest.
+    pub threshold: Option<f32>,
+    /// Best minus second best person must reach this.
+    pub min_rank_gap: f32,
+    /// Agreeing frames that open.
+    pub votes: u8,
+    /// Frames looked back on.
+    pub window: u8,
+}
+
+/// Times of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// How long the door stays released, in seconds.
+    pub open_s: u8,
+    /// How long a released door may stand open before an alarm, in seconds.
+    pub held_s: u16,
+    /// Failures in a row that lock out.
+    pub lockout_after: u8,
+    /// First lock-out in seconds; it doubles with every further failure.
+    pub lockout_first_s: u8,
+    /// Longest lock-out in seconds.
+    pub lockout_max_s: u8,
+}
+
+/// How people are enrolled at the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnrolConfig {
+    /// Views to take.
+    pub views: u8,
+    /// Least time between two views, in milliseconds.
+    pub spacing_ms: u64,
+    /// The enrolment is given up after so many seconds.
+    pub timeout_s: u16,
+}
+
+/// The strike or maglock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum LockConfig {
+    /// No lock is wired: decisions are shown and logged only.
+    #[default]
+    None,
+    /// A strike that holds the door shut without power (fail-secure).
+    Strike(GpioLine),
+    /// A magnet that holds the door shut with power (fail-safe).
+    Maglock(GpioLine),
+}
+
+/// Contacts and buttons; each may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputsConfig {
+    /// The door contact: active means open.
+    pub door_contact: Option<GpioLine>,
+    /// Request to exit: active means pressed.
+    pub exit_button: Option<GpioLine>,
+    /// The installer's service button.
+    pub service_button: Option<GpioLine>,
+}
+
+/// One line of one chip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpioLine {
+    /// The chip's device, `/dev/gpiochip0`.
+    pub chip: PathBuf,
+    /// The line's offset on it.
+    pub line: u32,
+    /// Electrically low means active.
+    #[serde(default)]
+    pub active_low: bool,
+}
+
+/// The panel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum PanelConfig {
+    /// None.
+    #[default]
+    None,
+    /// A Linux framebuffer.
+    Framebuffer {
+        /// Its device, `/dev/fb0`.
+        device: PathBuf,
+    },
+    /// Every screen as a PNG file in a folder, for a bench without a panel.
+    Png {
+        /// The folder.
+        dir: PathBuf,
+        /// Width in pixels.
+        width_px: u32,
+        /// Height in pixels.
+        height_px: u32,
+    },
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file, the line where the parser knows it, and the remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&text).map_err(|what| ConfigError::Invalid { path: path.display().to_string(), what })
+    }
+
+    /// Reads and checks the text of a configuration.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The rule that decides, with the embedder's own threshold where none is configured.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoThreshold`] when neither has one.
+    pub fn rule(&self, of_model: Option<Threshold>) -> Result<DecisionRule, ConfigError> {
+        let threshold = self.decision.threshold.map(Threshold).or(of_model);
+        Ok(DecisionRule {
+            threshold: threshold
+                .ok_or_else(|| ConfigError::NoThreshold { embedder: self.models.embedder.clone() })?,
+            min_rank_gap: self.decision.min_rank_gap,
+            votes: self.decision.votes,
+            window: self.decision.window,
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let decision = &self.decision;
+        if let Some(threshold) = decision.threshold
+            && !(0.0..1.0).contains(&threshold)
+        {
+            return Err(format!(
+                "decision.threshold is {threshold}: a cosine from 0 to 1, usually 0.3 to 0.6"
+            ));
+        }
+        if !(0.0..1.0).contains(&decision.min_rank_gap) {
+            return Err(format!(
+                "decision.min_rank_gap is {}: a difference from 0 to 1",
+                decision.min_rank_gap
+            ));
+        }
+        if decision.votes == 0
+            || decision.votes > decision.window
+            || usize::from(decision.window) > MAX_WINDOW
+        {
+            return Err(format!(
+                "decision.votes = {} of decision.window = {}: votes are 1 to window, window at most {MAX_WINDOW}",
+                decision.votes, decision.window
+            ));
+        }
+        let session = &self.session;
+        if session.open_s == 0 || session.lockout_after == 0 || session.lockout_first_s == 0 {
+            return Err(
+                "session.open_s, session.lockout_after and session.lockout_first_s are at least 1".into()
+            );
+        }
+        if session.lockout_max_s < session.lockout_first_s {
+            return Err("session.lockout_max_s is shorter than session.lockout_first_s".into());
+        }
+        if !(3..=8).contains(&self.enrol.views) {
+            return Err(format!("enrol.views is {}: 3 to 8 views are taken", self.enrol.views));
+        }
+        if self.models.detector_width_px % 32 != 0 || self.models.detector_height_px % 32 != 0 {
+            return Err("models.detector_width_px and detector_height_px are multiples of 32".into());
+        }
+        Ok(())
+    }
+}
+
+impl Default for DoorConfig {
+    fn default() -> Self {
+        Self {
+            name: default_name(),
+            state_dir: PathBuf::from("/var/lib/facelatch"),
+            event_log_limit_kib: 4096,
+        }
+    }
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/usr/share/facelatch/models"),
+            detector: "yunet".into(),
+            embedder: "sface".into(),
+            detector_width_px: 320,
+            detector_height_px: 256,
+        }
+    }
+}
+
+impl Default for CameraConfig {
+    fn default() -> Self {
+        Self {
+            device: PathBuf::from("/dev/video0"),
+            width_px: 640,
+            height_px: 480,
+            format: CameraFormat::Auto,
+            timeout_ms: 2_000,
+        }
+    }
+}
+
+impl Default for DecisionConfig {
+    fn default() -> Self {
+        Self { threshold: None, min_rank_gap: 0.05, votes: 3, window: 5 }
+    }
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { open_s: 5, held_s: 30, lockout_after: 5, lockout_first_s: 5, lockout_max_s: 30 }
+    }
+}
+
+impl Default for EnrolConfig {
+    fn default() -> Self {
+        Self { views: 5, spacing_ms: 400, timeout_s: 60 }
+    }
+}
+
+fn default_name() -> Name {
+    match Name::new("Door") {
+        Ok(name) => name,
+        Err(_) => unreachable!("the default name is one"),
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}; `facelatchd config` prints one to start from")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It says something wrong.
+    #[error("{path}: {what}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// What, where, and what is allowed.
+        what: String,
+    },
+    /// Nothing says how close is close enough.
+    #[error(
+        "the embedder {embedder} carries no threshold: measure one with `facelatch evaluate` and set decision.threshold"
+    )]
+    NoThreshold {
+        /// Its name.
+        embedder: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_a_door_and_the_defaults_hold() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(config, Config::default());
+        config.check().unwrap();
+        let back = Config::parse(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(back, config);
+    }
+
+    #[test]
+    fn a_typo_names_the_line_and_what_is_allowed() {
+        let error = Config::parse("[decision]\ntreshold = 0.2\n").unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("treshold") && error.contains("`threshold`"),
+            "{error}"
+        );
+        let error =
+            Config::parse("[lock]\nkind = \"strike\"\nchip = \"/dev/gpiochip0\"\nline = 3\nactive = true\n")
+                .unwrap_err();
+        assert!(error.contains("active"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_say_the_range() {
+        for (text, word) in [
+            ("[decision]\nthreshold = 40.0", "0 to 1"),
+            ("[decision]\nvotes = 6", "window"),
+            ("[decision]\nwindow = 17", "window"),
+            ("[session]\nopen_s = 0", "at least 1"),
+            ("[enrol]\nviews = 1", "3 to 8"),
+            ("[models]\ndetector_width_px = 333", "multiples of 32"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_threshold_must_come_from_somewhere() {
+        let config = Config::default();
+        assert!(matches!(config.rule(None), Err(ConfigError::NoThreshold { .. })));
+        assert_eq!(config.rule(Some(Threshold(0.4))).unwrap().threshold, Threshold(0.4));
+        let config = Config::parse("[decision]\nthreshold = 0.5").unwrap();
+        assert_eq!(config.rule(Some(Threshold(0.4))).unwrap().threshold, Threshold(0.5));
+    }
+}

@@ -26,5 +26,7 @@ pub mod gallery;
 #[cfg(feature = "alloc")]
 pub mod decision;
 pub mod event;
+#[cfg(feature = "alloc")]
+pub mod protocol;
 #[cfg(feature = "vision")]
 pub mod vision;

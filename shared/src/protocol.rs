@@ -1,0 +1,209 @@
+//! What an administrator may ask of a door, and what it answers: one enum each, one handler, whoever carries the bytes.
+//!
+//! Postcard; the order of the variants is the format of [`VERSION`]: append, never move.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EnrolFailure, Event};
+use crate::person::{Name, PersonState, SubjectId};
+use crate::time::UnixMs;
+
+/// Version of these enums; the first thing that two ends tell each other.
+pub const VERSION: u16 = 1;
+
+/// Longest encoded message in bytes; a longer one is refused before it is read.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Most people or events in one answer; ask again from where it ended.
+pub const PAGE: usize = 256;
+
+/// A question or an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request {
+    /// Which version do you speak?
+    Hello {
+        /// The asker's [`VERSION`].
+        version: u16,
+    },
+    /// How is the door?
+    Status,
+    /// Who is enrolled, from this number on? At most [`PAGE`].
+    ListPeople {
+        /// The least number wanted.
+        from: SubjectId,
+    },
+    /// Enrol the person who stands at the door.
+    Enrol {
+        /// The name.
+        name: Name,
+    },
+    /// How far is the enrolment?
+    EnrolProgress,
+    /// Call the enrolment off.
+    CancelEnrol,
+    /// Another name.
+    Rename {
+        /// Who.
+        id: SubjectId,
+        /// The new name.
+        name: Name,
+    },
+    /// Suspend or reinstate.
+    SetState {
+        /// Who.
+        id: SubjectId,
+        /// May enter, or may not.
+        state: PersonState,
+    },
+    /// Forget the person and destroy the person's key.
+    Erase {
+        /// Who.
+        id: SubjectId,
+    },
+    /// The log, from this number on. At most [`PAGE`] events.
+    ListEvents {
+        /// The least number wanted.
+        from: u64,
+    },
+    /// Does every event follow from the one before?
+    VerifyEvents,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Response {
+    /// The door's version.
+    Hello {
+        /// Its [`VERSION`].
+        version: u16,
+    },
+    /// Done; nothing more to say.
+    Done,
+    /// How the door is.
+    Status(Status),
+    /// People by number; fewer than [`PAGE`] means the end.
+    People(Vec<PersonRow>),
+    /// How the enrolment stands.
+    Enrolment(Enrolment),
+    /// Events, oldest first; fewer than [`PAGE`] means the end.
+    Events(Vec<Event>),
+    /// What a check of the log found.
+    Verified {
+        /// Entries.
+        events: u64,
+        /// Numbers of entries that do not follow from the one before; the first 64.
+        broken_at: Vec<u64>,
+        /// Bytes that are no entry.
+        damaged_bytes: u64,
+    },
+    /// It was not done.
+    Refused(RefusedRequest),
+}
+
+/// One enrolled person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonRow {
+    /// The number.
+    pub id: SubjectId,
+    /// The name.
+    pub name: Name,
+    /// Whether the person may enter.
+    pub state: PersonState,
+    /// When the person was enrolled.
+    pub enrolled_at: UnixMs,
+    /// Templates.
+    pub templates: u8,
+}
+
+/// How the door is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: heapless::String<24>,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// The door's name.
+    pub door: Name,
+    /// People enrolled.
+    pub people: u32,
+    /// Frames seen since the start.
+    pub frames: u64,
+    /// Frames that came while vision was busy and were dropped.
+    pub dropped: u64,
+    /// Whether the camera gives frames.
+    pub camera_ok: bool,
+    /// Whether the lock is released.
+    pub released: bool,
+}
+
+/// How an enrolment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Enrolment {
+    /// None is under way and none has ended since the program started.
+    None,
+    /// Views taken of those wanted.
+    Running {
+        /// Taken.
+        taken: u8,
+        /// Wanted.
+        wanted: u8,
+    },
+    /// The last one ended well.
+    Done {
+        /// Who.
+        id: SubjectId,
+    },
+    /// The last one was given up.
+    Failed(EnrolFailure),
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRequest {
+    /// What kind of refusal.
+    pub kind: RefusedKind,
+    /// For a person: what is wrong and what helps.
+    pub message: heapless::String<256>,
+}
+
+/// Kinds of refusal, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RefusedKind {
+    /// Nobody has this number.
+    UnknownPerson,
+    /// Not now: an enrolment is under way, or the door is out of service.
+    Busy,
+    /// The gallery or the log could not be read or written.
+    Storage,
+    /// The gallery is full.
+    Full,
+    /// The two ends speak different versions.
+    Version,
+    /// The message is not one.
+    Malformed,
+}
+
+/// Whoever answers: the door itself, or a stand-in.
+pub trait Handler {
+    /// Answers one request; never fails, a refusal is an answer.
+    fn handle(&mut self, request: Request) -> Response;
+}
+
+impl Response {
+    /// A refusal; `message` is cut to what fits.
+    #[must_use]
+    pub fn refused(kind: RefusedKind, message: &str) -> Self {
+        let mut short = heapless::String::new();
+        for c in message.chars() {
+            if short.push(c).is_err() {
+                break;
+            }
+        }
+        Self::Refused(RefusedRequest { kind, message: short })
+    }
+}
