@@ -1,1 +1,144 @@
-//! To be written.
+//! The command line of `facelatch`: subcommands, errors with hints, exit codes.
+//!
+//! Results go to stdout, status and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a
+//! verification.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::import::ImportError;
+
+/// The workstation's program for a Facelatch door.
+#[derive(Debug, Parser)]
+#[command(name = "facelatch", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What `facelatch` can do; one file each in `commands/`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import, list and check models
+    Models(commands::models::Args),
+}
+
+/// Parses the process's arguments, does what they say and reports errors on stderr.
+#[must_use]
+pub fn run() -> ExitCode {
+    // clap prints usage errors itself and leaves with code 2.
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Models(args) => commands::models::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{failure}");
+            ExitCode::from(failure.kind as u8)
+        }
+    }
+}
+
+/// How a command failed; the discriminant is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FailureKind {
+    /// It could not be done.
+    Failed = 1,
+    /// The arguments contradict each other.
+    Usage = 2,
+    /// A verification refused it.
+    Refused = 3,
+}
+
+/// An error ready for the operator: what failed, why, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    kind: FailureKind,
+    error: Box<dyn Error + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of `kind` by `error`.
+    pub fn new(kind: FailureKind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, error: error.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Which exit code it leads to.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.error)?;
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            writeln!(f, "  cause: {error}")?;
+            cause = error.source();
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Failed };
+        let hint = error.hint();
+        Self { hint, ..Self::new(kind, error) }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  facelatch models import                    import the demo's detector and embedder
+  facelatch models list                      what a model directory holds
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a verification.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_failure_shows_its_causes_and_the_remedy() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x")]
+        struct Outer(#[source] std::io::Error);
+        let failure = Failure::new(FailureKind::Failed, Outer(std::io::Error::other("disk on fire")))
+            .hint("put it out");
+        assert_eq!(failure.to_string(), "error: cannot read x\n  cause: disk on fire\n  hint: put it out\n");
+    }
+
+    #[test]
+    fn exit_codes_are_fixed() {
+        assert_eq!(
+            [FailureKind::Failed as u8, FailureKind::Usage as u8, FailureKind::Refused as u8],
+            [1, 2, 3]
+        );
+    }
+}

@@ -1,3 +1,5 @@
 //! `facelatch`: the workstation's program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    facelatch_trainer::cli::run()
+}

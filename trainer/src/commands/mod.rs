@@ -1,1 +1,3 @@
-//! To be written.
+//! One file a subcommand: its arguments with their help, and a `run`.
+
+pub mod models;

@@ -1,1 +1,384 @@
-//! To be written.
+//! Third-party ONNX models, made fit for the door.
+//!
+//! `read → rewrite → verify → write`: the file is read whole and its hash compared, the graph is rewritten so that tract loads
+//! it, the result is checked against the original's own meaning, and only then the `.onnx` and its manifest entry are
+//! written, each by rename, so that a failed import leaves the model directory as it was.
+
+mod tensor;
+mod dequantize;
+mod rewrite;
+mod verify;
+mod presets;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use facelatch_shared::embedding;
+use facelatch_shared::vision::contract::{
+    FileHash, InputContract, Manifest, ManifestEntry, ManifestError, ModelKind, Source,
+};
+use prost::Message as _;
+use thiserror::Error;
+use tract_onnx::pb::ModelProto;
+
+pub use presets::{Golden, Preset, all as presets, find as preset};
+pub use rewrite::Changes;
+
+/// One model to import.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What becomes of it in the manifest, and how it is checked. For a file without a preset `golden` is empty.
+    pub preset: Preset,
+    /// The file to read.
+    pub file: PathBuf,
+    /// Whether the file's hash must equal `preset.source.sha256`. Without a preset the hash is recorded, not compared.
+    pub hash_known: bool,
+}
+
+/// What an import did.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The manifest entry as written.
+    pub entry: ManifestEntry,
+    /// What was rewritten.
+    pub changes: Changes,
+    /// Weights recomputed and compared bit by bit.
+    pub weights_compared: usize,
+    /// Largest difference from the golden figures, relative to the output's peak; `None` without golden figures.
+    pub golden_difference: Option<f32>,
+    /// Bytes written.
+    pub bytes: usize,
+}
+
+/// Imports `job` into the model directory `out`, which is created if need be.
+///
+/// # Errors
+/// [`ImportError`]; nothing is written then.
+pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
+    // A broken manifest is found before the work, not after it.
+    let mut manifest = match Manifest::load(out) {
+        Ok(manifest) => manifest,
+        Err(ManifestError::Missing { .. }) => Manifest::default(),
+        Err(e) => return Err(e.into()),
+    };
+    let Job { preset, file, .. } = job;
+    let published = read(file)?;
+    let hash = FileHash::of(&published);
+    if job.hash_known && hash != preset.source.sha256 {
+        return Err(ImportError::Hash {
+            file: file.clone(),
+            expected: preset.source.sha256,
+            actual: hash,
+            origin: format!("{} {}", preset.source.package, preset.source.version),
+        });
+    }
+    let prepared = prepare(preset, file, &published)?;
+    let source = Source { sha256: hash, ..preset.source.clone() };
+    let entry = ManifestEntry {
+        name: preset.name.clone(),
+        kind: preset.kind,
+        family: preset.family,
+        file: format!("{}.onnx", preset.name),
+        sha256: FileHash::of(&prepared.bytes),
+        licence: preset.licence.clone(),
+        default_threshold: preset.default_threshold,
+        threshold_note: preset.threshold_note.clone(),
+        source,
+        contract: preset.contract,
+    };
+    manifest.upsert(entry.clone());
+    // The entry is checked before the model file takes its place.
+    toml::to_string(&manifest)
+        .map_err(|e| e.to_string())
+        .and_then(|text| Manifest::parse(&text, out).map_err(|e| e.to_string()))
+        .map_err(|reason| ImportError::Entry { name: preset.name.clone(), reason })?;
+    write(out, &entry.file, &prepared.bytes)?;
+    manifest.save(out)?;
+    Ok(Imported {
+        entry,
+        changes: prepared.changes,
+        weights_compared: prepared.weights_compared,
+        golden_difference: prepared.golden_difference,
+        bytes: prepared.bytes.len(),
+    })
+}
+
+/// Checks a model of the directory `dir`: its file has the manifest's hash, loads in tract and answers sensibly.
+///
+/// # Errors
+/// [`ImportError`], naming the file.
+pub fn check(entry: &ManifestEntry, dir: &Path) -> Result<(), ImportError> {
+    let file = dir.join(&entry.file);
+    let bytes = read(&file)?;
+    let actual = FileHash::of(&bytes);
+    if actual != entry.sha256 {
+        return Err(ImportError::Damaged { file, expected: entry.sha256, actual });
+    }
+    let model = ModelProto::decode(bytes.as_slice())
+        .map_err(|e| ImportError::NotOnnx { file: file.clone(), reason: e.to_string() })?;
+    let answers = verify::run(&bytes, entry.contract.width_px, entry.contract.height_px)
+        .map_err(|reason| ImportError::Tract { file: file.clone(), reason })?;
+    check_kind(entry.kind, &file, &model, &answers)
+}
+
+struct Prepared {
+    bytes: Vec<u8>,
+    changes: Changes,
+    weights_compared: usize,
+    golden_difference: Option<f32>,
+}
+
+fn prepare(preset: &Preset, file: &Path, published: &[u8]) -> Result<Prepared, ImportError> {
+    let not_onnx = |reason: String| ImportError::NotOnnx { file: file.into(), reason };
+    let original = ModelProto::decode(published).map_err(|e| not_onnx(e.to_string()))?;
+    if original.graph.as_ref().is_none_or(|graph| graph.node.is_empty()) {
+        return Err(not_onnx("it holds no graph".into()));
+    }
+    let InputContract { width_px, height_px, .. } = preset.contract;
+    let (rewritten, changes) = rewrite::rewrite(original.clone(), width_px, height_px)
+        .map_err(|reason| ImportError::Rewrite { file: file.into(), reason })?;
+    let weights_compared = verify::same_meaning(&original, &rewritten)
+        .map_err(|reason| ImportError::Meaning { file: file.into(), reason })?;
+    let bytes = rewritten.encode_to_vec();
+    let answers = verify::run(&bytes, width_px, height_px)
+        .map_err(|reason| ImportError::Tract { file: file.into(), reason })?;
+    check_kind(preset.kind, file, &rewritten, &answers)?;
+    let golden_difference = if preset.golden.is_empty() {
+        None
+    } else {
+        let difference = verify::compare_golden(&answers, &preset.golden)
+            .map_err(|reason| ImportError::Meaning { file: file.into(), reason })?;
+        Some(difference)
+    };
+    Ok(Prepared { bytes, changes, weights_compared, golden_difference })
+}
+
+fn check_kind(
+    kind: ModelKind,
+    file: &Path,
+    model: &ModelProto,
+    answers: &verify::Answers,
+) -> Result<(), ImportError> {
+    let names: Vec<&str> =
+        model.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name.as_str()).collect();
+    let sizes: Vec<usize> = answers.outputs.iter().map(Vec::len).collect();
+    let fits = match kind {
+        ModelKind::Embedder => sizes == [embedding::DIM],
+        ModelKind::Detector => DETECTOR_OUTPUTS.iter().all(|name| names.contains(name)),
+    };
+    if fits {
+        return Ok(());
+    }
+    let wanted = match kind {
+        ModelKind::Embedder => format!("one output of {} numbers", embedding::DIM),
+        ModelKind::Detector => format!("YuNet's outputs {}", DETECTOR_OUTPUTS.join(", ")),
+    };
+    let found = names.iter().zip(&sizes).map(|(name, size)| format!("{name} ({size})")).collect::<Vec<_>>();
+    Err(ImportError::Kind { file: file.into(), kind, wanted, found: found.join(", ") })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, ImportError> {
+    let unreadable = |source| ImportError::Unreadable { file: file.into(), source };
+    let opened = std::fs::File::open(file).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ImportError::Missing { file: file.into() },
+        _ => unreadable(source),
+    })?;
+    let mut bytes = Vec::new();
+    // The limit holds for what is read, whatever the file's size is said to be.
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ImportError::TooLarge { file: file.into() });
+    }
+    Ok(bytes)
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ImportError> {
+    let path = dir.join(name);
+    let unwritable = |source| ImportError::Unwritable { file: path.clone(), source };
+    std::fs::create_dir_all(dir).map_err(unwritable)?;
+    let fresh = dir.join(format!("{name}.new"));
+    let result = write_synced(dir, &fresh, &path, bytes);
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    result.map_err(unwritable)
+}
+
+fn write_synced(dir: &Path, fresh: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(fresh, path)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// Why a model was not imported. Messages say what is wrong; [`ImportError::hint`] says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The presets compiled in are damaged.
+    #[error("models/imports.toml: {reason}")]
+    Presets {
+        /// What the parser says.
+        reason: String,
+    },
+    /// No preset of that name.
+    #[error("there is no preset \"{name}\"; there are: {known}")]
+    UnknownPreset {
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// The file is not there.
+    #[error("{} does not exist", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No model for a door is that large.
+    #[error("{} is larger than {} MiB", file.display(), MAX_FILE_BYTES >> 20)]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Not the bytes that the preset names.
+    #[error("{} is not the file that the preset names: SHA-256 {actual}, expected {expected}", file.display())]
+    Hash {
+        /// The file.
+        file: PathBuf,
+        /// The preset's hash.
+        expected: FileHash,
+        /// The file's hash.
+        actual: FileHash,
+        /// The package that carries the right file, with its version.
+        origin: String,
+    },
+    /// Not the bytes that the manifest names.
+    #[error("{} has changed since it was imported: SHA-256 {actual}, expected {expected}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The manifest's hash.
+        expected: FileHash,
+        /// The file's hash.
+        actual: FileHash,
+    },
+    /// The bytes are no ONNX model, or are cut short.
+    #[error("{} is not a whole ONNX file: {reason}", file.display())]
+    NotOnnx {
+        /// The file.
+        file: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The graph has something that cannot be rewritten.
+    #[error("{} cannot be rewritten for tract: {reason}", file.display())]
+    Rewrite {
+        /// The file.
+        file: PathBuf,
+        /// The node or tensor in the way.
+        reason: String,
+    },
+    /// tract does not load or run the result, or its answers are odd.
+    #[error("{} does not run in tract: {reason}", file.display())]
+    Tract {
+        /// The file.
+        file: PathBuf,
+        /// What tract says.
+        reason: String,
+    },
+    /// The result does not mean what the original meant.
+    #[error("{} would change its meaning: {reason}", file.display())]
+    Meaning {
+        /// The file.
+        file: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+    /// A model of another kind.
+    #[error("{} is not a usable {kind}: {wanted} due, found {found}", file.display())]
+    Kind {
+        /// The file.
+        file: PathBuf,
+        /// The kind asked for.
+        kind: ModelKind,
+        /// What a model of that kind has.
+        wanted: String,
+        /// What this one has, with element counts.
+        found: String,
+    },
+    /// The manifest entry contradicts itself.
+    #[error("\"{name}\" cannot be listed in the manifest: {reason}")]
+    Entry {
+        /// The model's name.
+        name: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// The manifest in the way.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The result cannot be written.
+    #[error("cannot write {}", file.display())]
+    Unwritable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl ImportError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Presets { .. } => "rebuild facelatch from a clean checkout".into(),
+            Self::UnknownPreset { .. } => "name one of those, or import any file with --file X.onnx --kind …".into(),
+            Self::Missing { .. } => {
+                "fetch the third-party files with .ci/fetch, or name their folder with --from DIR".into()
+            }
+            Self::Hash { origin, .. } => {
+                format!("take it from {origin}, e.g. with .ci/fetch, or import another file under its own name with --file")
+            }
+            Self::Damaged { .. } => "import it again with facelatch models import".into(),
+            Self::NotOnnx { .. } => "it may be cut short: fetch it again and compare its size".into(),
+            Self::TooLarge { .. } => "a door's models are a few MiB: check that this is the right file".into(),
+            Self::Rewrite { .. } | Self::Tract { .. } => {
+                "export the model again with plain ONNX operators (opset 13) and a float input [1, 3, height, width]".into()
+            }
+            Self::Kind { kind, .. } => match kind {
+                ModelKind::Detector => "import it with --kind embedder if that is what it is".into(),
+                ModelKind::Embedder => "import it with --kind detector if that is what it is".into(),
+            },
+            Self::Meaning { .. } => "nothing was written; please report the file, this is a defect of the import".into(),
+            Self::Unwritable { .. } => "check the free space and the permissions of --out".into(),
+            Self::Unreadable { .. } | Self::Entry { .. } | Self::Manifest(_) => return None,
+        })
+    }
+
+    /// Whether a check of the file refused it, as opposed to something that failed on the way.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Hash { .. } | Self::Damaged { .. } | Self::Meaning { .. })
+    }
+}
+
+/// The largest file that is read.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
+const DETECTOR_OUTPUTS: [&str; 12] = [
+    "cls_8", "cls_16", "cls_32", "obj_8", "obj_16", "obj_32", "bbox_8", "bbox_16", "bbox_32", "kps_8",
+    "kps_16", "kps_32",
+];
