@@ -1,0 +1,66 @@
+# Facelatch. `make` alone explains the commands.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+MODELS     := $(TARGET_DIR)/models
+# Rust installed by `.ci/setup` in this very run is found too.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+# Where .ci/fetch puts models and photographs; `facelatch` and the tests read the same variable.
+export FACELATCH_ASSETS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/facelatch/assets
+
+# For `make demo`: your own photographs or a live camera instead of the ones fetched.
+FACES  ?=
+CAMERA ?=
+# For `make bench`: how often each side runs, in turn.
+ROUNDS ?= 5
+
+define HELP
+Facelatch: a face-recognition door controller for ARM boards, and the trainer of its models.
+
+  make demo                   From photographs to a door that opens: installs what is missing, fetches models
+                              and photographs (once, 16 MB), builds, enrols people at a simulated door, lets
+                              them in, keeps strangers out, and writes the panel's screens as PNG files.
+  make demo FACES=folder      The same with your own photographs, one sub-folder for each person.
+  make demo CAMERA=/dev/video0
+                              The same live, in front of a camera.
+  make test                   Every check that must pass before a change lands: format, lints, all tests, the
+                              trainer with libtorch, the ARM build under emulation, documentation, licences.
+                              One stage alone: .ci/test clippy   (stages: $(STAGES))
+  make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
+  make device                 facelatchd for the board (aarch64 Linux), fully optimized.
+  make build                  facelatchd and facelatch for this machine, without libtorch.
+
+The first build takes some minutes. Downloads stay in ~/.cache/facelatch and are checked by hash; everything
+built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when there is none.
+endef
+STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
+
+.PHONY: help demo test bench device build models
+.DEFAULT_GOAL := help
+
+help:
+	$(info $(HELP))
+	@:
+
+demo: models
+	$(TARGET_DIR)/release/facelatchd demo $(if $(FACES),--faces "$(FACES)") $(if $(CAMERA),--camera "$(CAMERA)")
+
+build:
+	@.ci/setup demo
+	cargo build --release --no-default-features -p facelatch-device -p facelatch-trainer
+
+# The models in the form the door loads them; importing again costs a second or two and changes nothing.
+models: build
+	@.ci/fetch demo
+	$(TARGET_DIR)/release/facelatch models import --out $(MODELS)
+
+test:
+	@.ci/test
+
+bench: models
+	tests/bench/opencv_compare.py --rounds $(ROUNDS) --models $(MODELS) --json $(TARGET_DIR)/bench/stages.json -- \
+		$(TARGET_DIR)/release/facelatchd bench-stages --json --models $(MODELS) --frames
+
+device:
+	@.ci/setup test
+	eval "$$(.ci/cross)" && cargo build --release --target aarch64-unknown-linux-gnu -p facelatch-device
+	@ls -l $(TARGET_DIR)/aarch64-unknown-linux-gnu/release/facelatchd
