@@ -147,6 +147,17 @@ pub enum Canonical {
     Arcface112,
 }
 
+impl ChannelOrder {
+    /// Which byte of an RGB pixel goes to `plane`, 0 to 2.
+    #[must_use]
+    pub const fn rgb_index(self, plane: usize) -> usize {
+        match self {
+            Self::Rgb => plane,
+            Self::Bgr => 2 - plane,
+        }
+    }
+}
+
 impl Alignment {
     /// The alignment of public embedders, and so far the only one.
     pub const ARCFACE_112: Self =

@@ -4,6 +4,9 @@ pub mod contract;
 pub mod error;
 pub mod prelu;
 pub mod runtime;
+pub mod letterbox;
+pub mod detect;
+pub mod embed;
 #[cfg(test)]
 mod testing;
 
