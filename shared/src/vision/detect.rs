@@ -56,7 +56,7 @@ impl Detector {
         let multiple = entry.contract.pad_multiple_px.unwrap_or(1).max(1);
         let round_up = |side: usize| {
             let side = side.next_multiple_of(multiple);
-            if side % STRIDES[2] == 0 { side } else { side.next_multiple_of(multiple * STRIDES[2]) }
+            if side.is_multiple_of(STRIDES[2]) { side } else { side.next_multiple_of(multiple * STRIDES[2]) }
         };
         let (width_px, height_px) = (round_up(width_px), round_up(height_px));
         let network = Network::load(dir, entry, width_px, height_px)?;
@@ -144,8 +144,8 @@ impl Head {
             .zip(raw.bbox.as_chunks::<4>().0.iter().zip(raw.landmarks.as_chunks::<10>().0));
         for (cell, ((class, object), (bbox, points))) in cells.enumerate() {
             let score = (class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0)).sqrt();
-            // Written so that a score that is not a number is no face.
-            if !(score >= MIN_SCORE) {
+            // A score that is not a number is no face.
+            if score.is_nan() || score < MIN_SCORE {
                 continue;
             }
             let (column, row) = ((cell % self.columns) as f32, (cell / self.columns) as f32);

@@ -239,9 +239,10 @@ mod tests {
                     y += f64::from(v) * (i / input.0) as f64;
                 }
                 let seen = placement.point(Point::new((x / light) as f32, (y / light) as f32));
+                // Light of a border cell counts at the cell's centre: up to half a cell off, for at most two of 17 columns.
                 let true_centre = Point::new(cx as f32, cy as f32);
                 assert!(
-                    seen.distance_px(true_centre) < 0.02,
+                    seen.distance_px(true_centre) < 0.1,
                     "{frame:?}->{input:?}: {seen:?} for {true_centre:?}"
                 );
             }
