@@ -1,5 +1,8 @@
 //! The strike or maglock, driven by effect: `secure` and `release` mean the door, whatever the wire's polarity.
 
+pub mod gpio;
+pub mod fake;
+
 use thiserror::Error;
 
 /// Holds the door shut, or lets it be pulled open. Egress never depends on it.

@@ -1,5 +1,9 @@
 //! Contacts that the door reads: is it open, does someone ask to leave, is the service button held.
 
+pub mod debounce;
+pub mod gpio;
+pub mod fake;
+
 /// All inputs at one instant, debounced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputState {
