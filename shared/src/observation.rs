@@ -7,7 +7,7 @@ use crate::embedding::Embedding;
 use crate::quality::{Quality, Unusable};
 use crate::time::Millis;
 
-/// Names one face over consecutive frames; never reused while the program runs.
+/// Names one face over consecutive frames; reused only after 2³² faces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrackId(pub u32);
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::align::{CHIP_BYTES, CHIP_PX};
+use crate::detection::{BoxPx, Detection, Landmarks5};
+
 /// Why a frame gives no probe. The panel turns each into one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -18,7 +21,7 @@ pub enum Unusable {
     Blurred,
     /// Mean light on the face too low.
     TooDark,
-    /// Mean light on the face too high, or clipped.
+    /// Mean light on the face too high.
     TooBright,
     /// Turned or tilted away: look at the camera.
     Turned,
@@ -31,12 +34,276 @@ pub enum Unusable {
 pub struct Quality {
     /// Distance between the eyes in frame pixels.
     pub eye_distance_px: f32,
-    /// Mean luma on the aligned chip, 0 to 255.
+    /// Mean luma between brow, chin and cheeks on the aligned chip, 0 to 255.
     pub mean_luma: f32,
-    /// Variance of the Laplacian of the chip's luma: larger is sharper.
+    /// Variance of the Laplacian of the same part's luma: larger is sharper.
     pub sharpness: f32,
     /// Head turn estimated from the five landmarks, −1 (to the viewer's left) to 1; 0 looks at the camera.
     pub turn: f32,
     /// In-plane tilt of the eye line in degrees, −180 to 180.
     pub roll_deg: f32,
+}
+
+impl Quality {
+    /// Measures the face of `landmarks`, whose aligned chip, packed RGB `[112, 112, 3]`, is `chip`.
+    #[must_use]
+    pub fn measure(chip: &[u8; CHIP_BYTES], landmarks: &Landmarks5) -> Self {
+        let luma = |x: usize, y: usize| {
+            let at = (y * CHIP_PX + x) * 3;
+            // ITU-R BT.601, in 256ths.
+            (77 * i32::from(chip[at]) + 150 * i32::from(chip[at + 1]) + 29 * i32::from(chip[at + 2])) >> 8
+        };
+        let (mut light, mut edges, mut edges_squared) = (0_i64, 0_i64, 0_i64);
+        for y in FACE_ROWS {
+            for x in FACE_COLUMNS {
+                let here = luma(x, y);
+                let edge = luma(x - 1, y) + luma(x + 1, y) + luma(x, y - 1) + luma(x, y + 1) - 4 * here;
+                light += i64::from(here);
+                edges += i64::from(edge);
+                edges_squared += i64::from(edge * edge);
+            }
+        }
+        let count = (FACE_ROWS.len() * FACE_COLUMNS.len()) as f32;
+        let mean_edge = edges as f32 / count;
+        Self {
+            eye_distance_px: landmarks.eye_distance_px(),
+            mean_luma: light as f32 / count,
+            sharpness: (edges_squared as f32 / count - mean_edge * mean_edge).max(0.0),
+            turn: turn(landmarks),
+            roll_deg: roll_deg(landmarks),
+        }
+    }
+}
+
+/// Where the nose lies along the eye line, from the middle between eyes and mouth, in half eye distances. The nose tip stands
+/// about half an eye distance before the plane of eyes and mouth, so that this is near the tangent of the head's yaw.
+fn turn(landmarks: &Landmarks5) -> f32 {
+    let [left, right, nose, mouth_left, mouth_right] = landmarks.0;
+    let (dx, dy) = (right.x - left.x, right.y - left.y);
+    let squared = dx * dx + dy * dy;
+    let middle_x = (left.x + right.x + mouth_left.x + mouth_right.x) * 0.25;
+    let middle_y = (left.y + right.y + mouth_left.y + mouth_right.y) * 0.25;
+    let along = (nose.x - middle_x) * dx + (nose.y - middle_y) * dy;
+    (2.0 * along / squared).clamp(-1.0, 1.0)
+}
+
+fn roll_deg(landmarks: &Landmarks5) -> f32 {
+    let [left, right, ..] = landmarks.0;
+    libm::atan2f(right.y - left.y, right.x - left.x).to_degrees()
+}
+
+/// What a face must reach before it is embedded. The defaults are for a camera of 640×480 and about 65° across, 0.4 to 1.2 m
+/// before the door: eyes 63 mm apart are 79 to 26 px apart there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// Least distance between the eyes, in frame pixels.
+    pub min_eye_distance_px: f32,
+    /// Largest share of the frame's height or width that the face's box may fill, 0 to 1.
+    pub max_fill: f32,
+    /// Largest share of the box's width or height that may lie outside the frame, 0 to 1.
+    pub max_outside: f32,
+    /// Least [`Quality::mean_luma`]. Low, because dark skin in good light is not a dark picture.
+    pub min_luma: f32,
+    /// Largest [`Quality::mean_luma`].
+    pub max_luma: f32,
+    /// Least [`Quality::sharpness`].
+    pub min_sharpness: f32,
+    /// Largest magnitude of [`Quality::turn`].
+    pub max_turn: f32,
+    /// Largest magnitude of [`Quality::roll_deg`].
+    pub max_roll_deg: f32,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            min_eye_distance_px: 24.0,
+            max_fill: 0.95,
+            max_outside: 0.1,
+            min_luma: 30.0,
+            max_luma: 225.0,
+            min_sharpness: 20.0,
+            max_turn: 0.6,
+            max_roll_deg: 30.0,
+        }
+    }
+}
+
+impl Gate {
+    /// Lets every finite face pass: for measurements on files.
+    pub const OPEN: Self = Self {
+        min_eye_distance_px: 0.0,
+        max_fill: f32::INFINITY,
+        max_outside: f32::INFINITY,
+        min_luma: 0.0,
+        max_luma: 255.0,
+        min_sharpness: 0.0,
+        max_turn: 1.0,
+        max_roll_deg: 180.0,
+    };
+
+    /// Whether a face of `quality` at `detection` in a frame of `width_px`×`height_px` may be embedded.
+    ///
+    /// # Errors
+    /// The first of these that is wrong, in the order in which a person can put it right: distance, place, pose, light, blur.
+    /// A measurement that is not a number never passes.
+    pub fn check(
+        &self,
+        quality: &Quality,
+        detection: &Detection,
+        width_px: usize,
+        height_px: usize,
+    ) -> Result<(), Unusable> {
+        let numbers =
+            [quality.eye_distance_px, quality.mean_luma, quality.sharpness, quality.turn, quality.roll_deg];
+        let BoxPx { x, y, w, h } = detection.bbox;
+        if ![x, y, w, h].iter().chain(&numbers).all(|v| v.is_finite()) || w <= 0.0 || h <= 0.0 {
+            return Err(Unusable::BadGeometry);
+        }
+        let (frame_w, frame_h) = (width_px as f32, height_px as f32);
+        let outside = |at: f32, side: f32, frame: f32| ((-at).max(0.0) + (at + side - frame).max(0.0)) / side;
+        let reaches_out = outside(x, w, frame_w).max(outside(y, h, frame_h)) > self.max_outside;
+        let fills = (w / frame_w).max(h / frame_h) > self.max_fill;
+        let faults = [
+            (quality.eye_distance_px < self.min_eye_distance_px, Unusable::TooSmall),
+            (reaches_out || fills, Unusable::TooClose),
+            (libm::fabsf(quality.turn) > self.max_turn, Unusable::Turned),
+            (libm::fabsf(quality.roll_deg) > self.max_roll_deg, Unusable::Turned),
+            (quality.mean_luma < self.min_luma, Unusable::TooDark),
+            (quality.mean_luma > self.max_luma, Unusable::TooBright),
+            (quality.sharpness < self.min_sharpness, Unusable::Blurred),
+        ];
+        faults.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, reason)| Err(*reason))
+    }
+
+    /// The name of the first limit that is not a number or contradicts another, if any: for those who read it from a file.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        let ranges = [
+            ("min_eye_distance_px", self.min_eye_distance_px, 0.0, 4096.0),
+            ("max_fill", self.max_fill, 0.0, f32::INFINITY),
+            ("max_outside", self.max_outside, 0.0, f32::INFINITY),
+            ("min_luma", self.min_luma, 0.0, 255.0),
+            ("max_luma", self.max_luma, self.min_luma, 255.0),
+            ("min_sharpness", self.min_sharpness, 0.0, f32::INFINITY),
+            ("max_turn", self.max_turn, 0.0, 1.0),
+            ("max_roll_deg", self.max_roll_deg, 0.0, 180.0),
+        ];
+        ranges
+            .iter()
+            .find(|(_, value, least, most)| !(*least..=*most).contains(value))
+            .map(|(name, ..)| *name)
+    }
+}
+
+/// Rows of the chip from the brows to the lower lip; see [`crate::align::CANONICAL_112`].
+const FACE_ROWS: core::ops::Range<usize> = 36..100;
+/// Columns of the chip between the cheeks.
+const FACE_COLUMNS: core::ops::Range<usize> = 24..88;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::CANONICAL_112;
+    use crate::detection::Point;
+
+    const FRAME: (usize, usize) = (640, 480);
+
+    /// A frontal face of `size` chip pixels a pixel, its chip's corner at (x, y).
+    fn face(x: f32, y: f32, size: f32) -> Detection {
+        let landmarks = Landmarks5(CANONICAL_112.0.map(|p| Point::new(x + p.x * size, y + p.y * size)));
+        let side = 112.0 * size;
+        Detection { bbox: BoxPx { x, y, w: side, h: side }, landmarks, score: 0.9 }
+    }
+
+    fn stripes(dark: u8, light: u8) -> [u8; CHIP_BYTES] {
+        core::array::from_fn(|i| if (i / 3 % CHIP_PX) / 2 % 2 == 0 { dark } else { light })
+    }
+
+    fn verdict(chip: &[u8; CHIP_BYTES], detection: &Detection) -> Result<(), Unusable> {
+        let quality = Quality::measure(chip, &detection.landmarks);
+        Gate::default().check(&quality, detection, FRAME.0, FRAME.1)
+    }
+
+    #[test]
+    fn light_and_sharpness_are_those_of_the_pattern() {
+        let flat = Quality::measure(&stripes(90, 90), &CANONICAL_112);
+        assert!((flat.mean_luma - 90.0).abs() < 1.0 && flat.sharpness == 0.0);
+        // Two dark, two light columns: every pixel's Laplacian is ±(light − dark), so that its variance is the square.
+        let sharp = Quality::measure(&stripes(80, 120), &CANONICAL_112);
+        assert!((sharp.mean_luma - 100.0).abs() < 1.0);
+        assert!((sharp.sharpness - 1600.0).abs() < 1.0, "{}", sharp.sharpness);
+    }
+
+    #[test]
+    fn the_background_does_not_count() {
+        let lit_from_behind: [u8; CHIP_BYTES] = core::array::from_fn(|i| {
+            let (x, y) = (i / 3 % CHIP_PX, i / 3 / CHIP_PX);
+            if (20..92).contains(&x) && (30..106).contains(&y) { 20 } else { 255 }
+        });
+        let quality = Quality::measure(&lit_from_behind, &CANONICAL_112);
+        assert!(quality.mean_luma < 21.0 && quality.sharpness == 0.0);
+    }
+
+    #[test]
+    fn turn_and_roll_have_signs_and_survive_rotation() {
+        let frontal = Quality::measure(&stripes(0, 9), &CANONICAL_112);
+        assert!(frontal.turn.abs() < 0.02 && frontal.roll_deg.abs() < 1.0);
+        let mut left = CANONICAL_112;
+        left.0[2].x -= 10.0;
+        assert!((turn(&left) + 10.0 / 17.6).abs() < 0.03);
+        for degrees in [-90.0_f32, 20.0, 179.0] {
+            let (s, c) = degrees.to_radians().sin_cos();
+            let rotated = Landmarks5(left.0.map(|p| Point::new(c * p.x - s * p.y, s * p.x + c * p.y)));
+            assert!((turn(&rotated) - turn(&left)).abs() < 1e-3);
+            assert!((roll_deg(&rotated) - roll_deg(&left) - degrees).abs() < 0.1);
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_own_instruction() {
+        let good = stripes(80, 120);
+        let middle = face(250.0, 150.0, 1.0);
+        assert_eq!(verdict(&good, &middle), Ok(()));
+        assert_eq!(verdict(&good, &face(250.0, 150.0, 0.5)), Err(Unusable::TooSmall));
+        assert_eq!(verdict(&good, &face(-30.0, 150.0, 1.0)), Err(Unusable::TooClose));
+        assert_eq!(verdict(&good, &face(250.0, 390.0, 1.0)), Err(Unusable::TooClose));
+        assert_eq!(verdict(&good, &face(80.0, 5.0, 4.2)), Err(Unusable::TooClose));
+        assert_eq!(verdict(&stripes(5, 15), &middle), Err(Unusable::TooDark));
+        assert_eq!(verdict(&stripes(225, 250), &middle), Err(Unusable::TooBright));
+        assert_eq!(verdict(&stripes(98, 100), &middle), Err(Unusable::Blurred));
+        let mut turned = middle;
+        turned.landmarks.0[2].x += 14.0;
+        assert_eq!(verdict(&good, &turned), Err(Unusable::Turned));
+        let mut tilted = middle;
+        tilted.landmarks = Landmarks5(middle.landmarks.0.map(|p| Point::new(300.0 - p.y, p.x)));
+        assert_eq!(verdict(&good, &tilted), Err(Unusable::Turned));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_never_pass() {
+        let good = stripes(80, 120);
+        for damage in [f32::NAN, f32::INFINITY] {
+            let mut detection = face(250.0, 150.0, 1.0);
+            detection.landmarks.0[0].x = damage;
+            let quality = Quality::measure(&good, &detection.landmarks);
+            assert_eq!(Gate::OPEN.check(&quality, &detection, 640, 480), Err(Unusable::BadGeometry));
+            let mut detection = face(250.0, 150.0, 1.0);
+            detection.bbox.w = damage;
+            assert_eq!(verdict(&good, &detection), Err(Unusable::BadGeometry));
+        }
+        let one_point = Landmarks5([Point::new(5.0, 5.0); 5]);
+        let quality = Quality::measure(&good, &one_point);
+        assert_eq!(Gate::OPEN.check(&quality, &face(0.0, 0.0, 1.0), 640, 480), Err(Unusable::BadGeometry));
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_named() {
+        assert_eq!(Gate::default().fault(), None);
+        assert_eq!(Gate::OPEN.fault(), None);
+        assert_eq!(Gate { min_luma: 200.0, max_luma: 100.0, ..Gate::default() }.fault(), Some("max_luma"));
+        assert_eq!(Gate { min_sharpness: f32::NAN, ..Gate::default() }.fault(), Some("min_sharpness"));
+        assert_eq!(Gate { max_turn: 60.0, ..Gate::default() }.fault(), Some("max_turn"));
+    }
 }

@@ -6,9 +6,12 @@ pub mod prelu;
 pub mod runtime;
 pub mod letterbox;
 pub mod detect;
+pub mod track;
 pub mod embed;
+pub mod observe;
 #[cfg(test)]
 mod testing;
 
 pub use contract::{Manifest, ManifestEntry, ManifestError};
 pub use error::VisionError;
+pub use observe::Eyes;

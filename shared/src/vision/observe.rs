@@ -1,0 +1,287 @@
+//! One frame to one [`Observation`]: detect, track, align, measure, embed.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::contract::{Manifest, ManifestEntry, ModelKind};
+use super::detect::Detector;
+use super::embed::{Embedder, binding};
+use super::error::VisionError;
+use super::track::Tracker;
+use crate::align::{CHIP_BYTES, warp_chip};
+use crate::detection::{Detection, Faces, Landmarks5};
+use crate::embedding::{Embedding, ModelBinding};
+use crate::frame::RgbView;
+use crate::observation::{Observation, Probe, StageTimings, TrackId};
+use crate::quality::{Gate, Quality, Unusable};
+use crate::score::Threshold;
+use crate::time::Millis;
+
+/// The pipeline with its models loaded and its buffers allocated.
+#[derive(Debug)]
+pub struct Eyes {
+    detector: Detector,
+    embedder: Embedder,
+    gate: Gate,
+    tracker: Tracker,
+    chip: Box<[u8; CHIP_BYTES]>,
+    models: [ManifestEntry; 2],
+    binding: ModelBinding,
+}
+
+impl Eyes {
+    /// Loads the models called `detector` and `embedder` from the manifest in `dir`. Frames are shrunk to at most
+    /// `detector_input` (width, height) before detection; 320×240 suits a camera of 640×480.
+    ///
+    /// # Errors
+    /// [`VisionError`], naming the file and the remedy.
+    pub fn load(
+        dir: &Path,
+        detector: &str,
+        embedder: &str,
+        gate: Gate,
+        detector_input: (usize, usize),
+    ) -> Result<Self, VisionError> {
+        let manifest = Manifest::load(dir)?;
+        let detector = manifest.find(dir, detector, ModelKind::Detector)?.clone();
+        let embedder = manifest.find(dir, embedder, ModelKind::Embedder)?.clone();
+        Ok(Self {
+            detector: Detector::load(dir, &detector, detector_input)?,
+            embedder: Embedder::load(dir, &embedder)?,
+            gate,
+            tracker: Tracker::default(),
+            chip: Box::new([0; CHIP_BYTES]),
+            binding: binding(&embedder),
+            models: [detector, embedder],
+        })
+    }
+
+    /// Looks at frame number `seq`, taken `at`. The door attends to the largest face. `decode_us` and `match_us` stay zero: those
+    /// stages are the caller's.
+    ///
+    /// # Errors
+    /// [`VisionError`] when a network fails on this frame; the next frame starts afresh. A frame without a usable face is not an
+    /// error but an observation that says why.
+    pub fn observe(&mut self, frame: &RgbView<'_>, seq: u64, at: Millis) -> Result<Observation, VisionError> {
+        let mut timings = StageTimings::default();
+        let faces = timed(&mut timings.detect_us, || self.detector.find(frame))?;
+        let tracks = timed(&mut timings.quality_us, || self.tracker.update(&faces, at));
+        let attended = match attend(&faces) {
+            Ok(index) => self.probe(frame, &faces[index], tracks[index], &mut timings)?,
+            Err(reason) => Err(reason),
+        };
+        Ok(Observation {
+            frame_seq: seq,
+            at,
+            width_px: frame.width_px() as u16,
+            height_px: frame.height_px() as u16,
+            faces,
+            attended,
+            timings,
+        })
+    }
+
+    /// Every face in `frame`, best score first. No tracking, no gate.
+    ///
+    /// # Errors
+    /// [`VisionError::Model`] when the detector fails.
+    pub fn find(&mut self, frame: &RgbView<'_>) -> Result<Faces, VisionError> {
+        self.detector.find(frame)
+    }
+
+    /// Embeds the face at `landmarks`, however poor it is.
+    ///
+    /// # Errors
+    /// [`VisionError::Align`] when the landmarks admit no chip, otherwise as the embedder.
+    pub fn embed_at(
+        &mut self,
+        frame: &RgbView<'_>,
+        landmarks: &Landmarks5,
+    ) -> Result<Embedding, VisionError> {
+        warp_chip(frame, landmarks, &mut self.chip)?;
+        self.embedder.embed(&self.chip)
+    }
+
+    /// The aligned chip of the last face that was looked at closely, packed RGB `[112, 112, 3]`; black before the first.
+    #[must_use]
+    pub fn last_chip(&self) -> &[u8; CHIP_BYTES] {
+        &self.chip
+    }
+
+    /// What templates made by this embedder are bound to.
+    #[must_use]
+    pub const fn binding(&self) -> ModelBinding {
+        self.binding
+    }
+
+    /// The embedder's threshold until a calibrated one replaces it, if its manifest entry has one.
+    #[must_use]
+    pub fn default_threshold(&self) -> Option<Threshold> {
+        self.models[1].default_threshold.map(Threshold)
+    }
+
+    /// The detector's and the embedder's manifest entries, in this order.
+    #[must_use]
+    pub const fn models(&self) -> &[ManifestEntry] {
+        &self.models
+    }
+
+    /// Align, measure, and embed if it is worth it.
+    fn probe(
+        &mut self,
+        frame: &RgbView<'_>,
+        detection: &Detection,
+        track: TrackId,
+        timings: &mut StageTimings,
+    ) -> Result<Result<Probe, Unusable>, VisionError> {
+        let landmarks = &detection.landmarks;
+        if timed(&mut timings.align_us, || warp_chip(frame, landmarks, &mut self.chip)).is_err() {
+            return Ok(Err(Unusable::BadGeometry));
+        }
+        let (quality, verdict) = timed(&mut timings.quality_us, || {
+            let quality = Quality::measure(&self.chip, landmarks);
+            (quality, self.gate.check(&quality, detection, frame.width_px(), frame.height_px()))
+        });
+        if let Err(reason) = verdict {
+            return Ok(Err(reason));
+        }
+        let embedding = timed(&mut timings.embed_us, || self.embedder.embed(&self.chip))?;
+        Ok(Ok(Probe { track, detection: *detection, quality, embedding }))
+    }
+}
+
+/// Which of `faces` the door attends to: the one whose eyes are farthest apart, unless another comes near it.
+///
+/// # Errors
+/// [`Unusable::NoFace`] for none, [`Unusable::SeveralFaces`] when a second face has more than [`RIVAL_SHARE`] of its eye distance.
+pub fn attend(faces: &Faces) -> Result<usize, Unusable> {
+    let size = |index: usize| faces[index].landmarks.eye_distance_px();
+    let largest = (0..faces.len()).max_by(|&a, &b| size(a).total_cmp(&size(b))).ok_or(Unusable::NoFace)?;
+    let rivals = (0..faces.len()).any(|i| i != largest && size(i) > RIVAL_SHARE * size(largest));
+    if rivals { Err(Unusable::SeveralFaces) } else { Ok(largest) }
+}
+
+/// Share of the largest face's eye distance above which a second face makes the frame ambiguous: somebody within about 1.7 times
+/// the distance of the first.
+pub const RIVAL_SHARE: f32 = 0.6;
+
+/// Runs `work` and adds its time to `microseconds`.
+fn timed<T>(microseconds: &mut u32, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *microseconds =
+        microseconds.saturating_add(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::detection::{BoxPx, Point};
+
+    /// A face whose chip's corner is at the bright cell: landmarks of the canonical chip, in cells of 32 px.
+    fn kps() -> [f32; 10] {
+        core::array::from_fn(|i| {
+            let p = crate::align::CANONICAL_112.0[i / 2];
+            (if i % 2 == 0 { p.x } else { p.y }) / 32.0
+        })
+    }
+
+    fn eyes(gate: Gate) -> Eyes {
+        let dir = tempfile::tempdir().unwrap();
+        // A box of 112 px from the cell's corner.
+        let side = (112.0_f32 / 32.0).ln();
+        let detector = testing::bright_cell_detector(32, [1.75, 1.75, side, side], kps());
+        let embedder = testing::colour_embedder(128);
+        testing::write_models(
+            dir.path(),
+            &[
+                (testing::detector_entry("cells", &detector), detector),
+                (testing::entry("colours", &embedder), embedder),
+            ],
+        );
+        Eyes::load(dir.path(), "cells", "colours", gate, (320, 256)).unwrap()
+    }
+
+    /// Grey noise with bright cells of 32 px at `corners`.
+    fn scene(corners: &[(usize, usize)]) -> Vec<u8> {
+        let mut pixels: Vec<u8> = (0..320 * 256).flat_map(|i| [60 + (i * 7919 % 97) as u8; 3]).collect();
+        for (x, y) in corners {
+            for row in *y..y + 32 {
+                pixels[(row * 320 + x) * 3..(row * 320 + x + 32) * 3].fill(255);
+            }
+        }
+        pixels
+    }
+
+    fn look(eyes: &mut Eyes, pixels: &[u8], seq: u64) -> Observation {
+        eyes.observe(&RgbView::new(pixels, 320, 256).unwrap(), seq, Millis(seq * 33)).unwrap()
+    }
+
+    #[test]
+    fn one_face_becomes_a_probe_with_a_lasting_track() {
+        let mut eyes = eyes(Gate::default());
+        let first = look(&mut eyes, &scene(&[(96, 64)]), 1);
+        let probe = first.attended.unwrap();
+        assert_eq!((first.frame_seq, first.at, first.width_px, first.height_px), (1, Millis(33), 320, 256));
+        assert_eq!(first.faces.len(), 1);
+        assert!((probe.quality.eye_distance_px - 35.2).abs() < 0.1);
+        assert!(first.timings.detect_us > 0 && first.timings.align_us > 0 && first.timings.embed_us > 0);
+        assert_eq!((first.timings.decode_us, first.timings.match_us), (0, 0));
+        let second = look(&mut eyes, &scene(&[(96, 64)]), 2).attended.unwrap();
+        assert_eq!(second.track, probe.track);
+        assert!(second.embedding.similarity(&probe.embedding).0 > 0.99999);
+        let view_pixels = scene(&[(96, 64)]);
+        let view = RgbView::new(&view_pixels, 320, 256).unwrap();
+        let landmarks = eyes.find(&view).unwrap()[0].landmarks;
+        let ungated = eyes.embed_at(&view, &landmarks).unwrap();
+        assert!(ungated.similarity(&probe.embedding).0 > 0.99999);
+    }
+
+    #[test]
+    fn frames_without_one_usable_face_say_why() {
+        let mut open = eyes(Gate::default());
+        assert_eq!(look(&mut open, &scene(&[]), 1).attended.unwrap_err(), Unusable::NoFace);
+        let two = look(&mut open, &scene(&[(0, 64), (192, 64)]), 2);
+        assert_eq!((two.faces.len(), two.attended.unwrap_err()), (2, Unusable::SeveralFaces));
+        assert_eq!(look(&mut open, &scene(&[(288, 64)]), 3).attended.unwrap_err(), Unusable::TooClose);
+
+        let mut strict = eyes(Gate { min_eye_distance_px: 50.0, ..Gate::default() });
+        let far = look(&mut strict, &scene(&[(96, 64)]), 1);
+        assert_eq!(far.attended.unwrap_err(), Unusable::TooSmall);
+        assert_eq!(far.timings.embed_us, 0, "a refused face is not embedded");
+    }
+
+    #[test]
+    fn a_far_second_face_does_not_disturb() {
+        let face = |x: f32, eyes: f32| {
+            let mut landmarks = Landmarks5([Point::new(x, 50.0); 5]);
+            landmarks.0[1].x += eyes;
+            Detection { bbox: BoxPx::default(), landmarks, score: 0.9 }
+        };
+        let faces = |sizes: &[f32]| sizes.iter().map(|&s| face(s * 3.0, s)).collect::<Faces>();
+        assert_eq!(attend(&faces(&[])), Err(Unusable::NoFace));
+        assert_eq!(attend(&faces(&[20.0, 40.0, 10.0])), Ok(1));
+        assert_eq!(attend(&faces(&[25.0, 40.0])), Err(Unusable::SeveralFaces));
+        assert_eq!(attend(&faces(&[40.0, 40.0])), Err(Unusable::SeveralFaces));
+    }
+
+    #[test]
+    fn models_and_binding_are_those_of_the_manifest() {
+        let eyes = eyes(Gate::OPEN);
+        assert_eq!(eyes.models().iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["cells", "colours"]);
+        assert_eq!(eyes.binding(), binding(&eyes.models()[1]));
+        assert_eq!(eyes.default_threshold(), Some(Threshold(0.5)));
+    }
+
+    #[test]
+    fn a_model_of_the_wrong_kind_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = testing::colour_embedder(128);
+        testing::write_models(dir.path(), &[(testing::entry("colours", &bytes), bytes)]);
+        let said =
+            Eyes::load(dir.path(), "colours", "colours", Gate::OPEN, (320, 240)).unwrap_err().to_string();
+        assert!(said.contains("kind embedder") && said.contains("detector"), "{said}");
+    }
+}
