@@ -1,3 +1,5 @@
 //! One file a subcommand: its arguments with their help, and a `run`.
 
 pub mod models;
+#[cfg(feature = "train")]
+pub mod train;

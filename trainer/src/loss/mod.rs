@@ -1,1 +1,3 @@
-//! To be written.
+//! What training minimises.
+
+pub mod distill;

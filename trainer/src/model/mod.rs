@@ -1,1 +1,4 @@
-//! To be written.
+//! Nets, as libtorch modules.
+
+pub mod layers;
+pub mod compact;

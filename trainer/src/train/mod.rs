@@ -1,1 +1,381 @@
-//! To be written.
+//! The training loop: distillation of the compact net, resumable, with its settings, log and checkpoints in one folder.
+
+pub mod config;
+pub mod optimizer;
+pub mod checkpoint;
+pub mod teacher;
+pub mod replica;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor, nn::VarStore};
+use thiserror::Error;
+
+use crate::dataset::{self, Augment, Loader, Random, Source, Stream, batches::Order, shards};
+use crate::loss::distill;
+use crate::model::compact::Compact;
+use crate::model::layers::Mode;
+use checkpoint::Counters;
+use config::RunConfig;
+use optimizer::Optimizer;
+use replica::{Part, Replica};
+
+/// What a run reads and where it writes.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Folder with `manifest.csv` and shards.
+    pub data: PathBuf,
+    /// The teacher's vectors.
+    pub teacher: PathBuf,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Where to compute.
+    pub device: Device,
+    /// Go on from the folder's checkpoint.
+    pub resume: bool,
+    /// Weights to start from.
+    pub start_from: Option<PathBuf>,
+}
+
+/// The file in a run's folder that holds its latest state.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The file in a run's folder that holds its settings.
+pub const SETTINGS: &str = "run.toml";
+/// The file in a run's folder with one JSON object a line.
+pub const LOG: &str = "log.jsonl";
+
+const AHEAD: u64 = 4;
+const SAVE_EVERY_S: f64 = 300.0;
+const EVALUATE_EVERY_S: f64 = 300.0;
+const SHOW_EVERY_S: f64 = 20.0;
+
+/// A net, the running mean of its weights, and what trains it.
+struct Student {
+    weights: VarStore,
+    net: Compact,
+    ema: VarStore,
+    ema_net: Compact,
+    optimizer: Optimizer,
+}
+
+impl Student {
+    fn new(config: &RunConfig, device: Device) -> Self {
+        tch::manual_seed(config.seed as i64);
+        let weights = VarStore::new(device);
+        let net = Compact::new(&weights.root(), &config.shape);
+        let mut ema = VarStore::new(device);
+        let ema_net = Compact::new(&ema.root(), &config.shape);
+        ema.freeze();
+        let trainable: Vec<(String, Tensor)> =
+            weights.variables().into_iter().filter(|(_, t)| t.requires_grad()).collect();
+        let optimizer = Optimizer::new(trainable, config.rule, config.weight_decay);
+        let student = Self { weights, net, ema, ema_net, optimizer };
+        student.average(0.0);
+        student
+    }
+
+    /// Moves the running mean towards the weights: mean ← decay·mean + (1 − decay)·weights.
+    fn average(&self, decay: f64) {
+        let _no_grad = tch::no_grad_guard();
+        let source = self.weights.variables();
+        for (name, mut mean) in self.ema.variables() {
+            if let Some(now) = source.get(&name) {
+                let _ = mean.g_mul_scalar_(decay);
+                let _ = mean.g_add_(&(now * (1.0 - decay)));
+            }
+        }
+    }
+}
+
+/// Runs `config` to the end of its schedule, or until a file named `stop` appears in the run's folder.
+///
+/// # Errors
+/// [`TrainError`].
+pub fn run(job: &Job, mut config: RunConfig) -> Result<Counters, TrainError> {
+    config.check()?;
+    std::fs::create_dir_all(&job.out).map_err(|source| TrainError::Folder { path: job.out.clone(), source })?;
+    tch::set_num_threads(if job.device == Device::Cpu { 1 } else { config.threads });
+    let rows = dataset::manifest::read(&job.data)?;
+    let teacher = teacher::read(&job.teacher, &rows)?;
+    let canvases = shards::load(&job.data, &rows, config.threads.max(1) as usize, config.memory_limit_mb << 20)?;
+    for (name, reason) in canvases.skipped.iter().take(10) {
+        eprintln!("skipped {name}: {reason}");
+    }
+    let usable: Vec<bool> = canvases.present.iter().zip(&teacher.known).map(|(&a, &b)| a && b).collect();
+    let split = dataset::split::by_identity(&rows, &usable, config.held_out, config.seed);
+    if split.train.len() < config.batch {
+        return Err(TrainError::TooFewFaces { faces: split.train.len(), batch: config.batch });
+    }
+    let mut student = Student::new(&config, job.device);
+    config.origin = config::Origin {
+        revision: revision(),
+        manifest_sha256: hash(&job.data.join("manifest.csv"))?,
+        teacher_sha256: hash(&job.teacher)?,
+        faces: split.train.len(),
+        identities: split.train_identities,
+        parameters: student.weights.trainable_variables().iter().map(Tensor::numel).sum(),
+    };
+    if let Some(path) = &job.start_from {
+        checkpoint::load_weights(path, &student.weights)?;
+        student.average(0.0);
+    }
+    let path = job.out.join(CHECKPOINT);
+    let counters = if job.resume {
+        checkpoint::load(&path, &student.weights, &student.ema, &mut student.optimizer)?
+    } else if path.exists() {
+        return Err(TrainError::Exists { path });
+    } else {
+        Counters::default()
+    };
+    config.write(&job.out.join(SETTINGS))?;
+    eprintln!(
+        "{} faces of {} known identities, {} held out, {} skipped; {} parameters on {:?}; from step {}",
+        split.train.len(),
+        split.train_identities,
+        split.held_out.len(),
+        canvases.skipped.len(),
+        config.origin.parameters,
+        job.device,
+        counters.step
+    );
+    let source = Source {
+        canvases: Arc::new(canvases),
+        rows: Arc::new(split.train),
+        augment: config.augment.clone(),
+        batch: config.batch,
+        seed: config.seed,
+    };
+    let held_out = held_out_chips(&source, &split.held_out, &teacher.vectors, config.held_out_faces);
+    let copies = if job.device == Device::Cpu { config.threads.max(1) - 1 } else { 0 };
+    let replicas = (0..copies).map(|_| Replica::start(&student.weights, &config.shape, job.device)).collect();
+    Loop { job, config: &config, student, replicas, source, teacher: teacher.vectors.to_device(job.device), held_out }.run(counters)
+}
+
+struct Loop<'a> {
+    job: &'a Job,
+    config: &'a RunConfig,
+    student: Student,
+    replicas: Vec<Replica>,
+    source: Source,
+    teacher: Tensor,
+    held_out: Option<(Tensor, Tensor)>,
+}
+
+impl Loop<'_> {
+    fn share(&self, step: u64, seconds: f64) -> f64 {
+        if self.config.steps > 0 {
+            step as f64 / self.config.steps as f64
+        } else {
+            seconds / (self.config.minutes * 60.0)
+        }
+    }
+
+    fn run(mut self, mut counters: Counters) -> Result<Counters, TrainError> {
+        let loader = Loader::start(self.source.clone());
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.job.out.join(LOG))
+            .map_err(|source| TrainError::Folder { path: self.job.out.join(LOG), source })?;
+        let (begun, before) = (Instant::now(), counters.seconds);
+        let mut asked = counters.step;
+        let (mut shown, mut saved, mut evaluated) = (before, before, before);
+        let (mut loss_sum, mut loss_count, mut images_shown) = (0.0, 0_u32, counters.images);
+        loop {
+            let share = self.share(counters.step, counters.seconds);
+            let stopped = self.job.out.join("stop").exists();
+            if share >= 1.0 || stopped {
+                break;
+            }
+            while asked < counters.step + AHEAD {
+                loader.request(asked, self.config.side_px(self.share(asked, counters.seconds)));
+                asked += 1;
+            }
+            let batch = loader.next().ok_or(TrainError::LoaderEnded)?;
+            let rate = self.config.rate(counters.step, share);
+            let loss = self.step(&batch, counters.step, rate);
+            if !loss.is_finite() {
+                return Err(TrainError::NotFinite { step: counters.step });
+            }
+            counters.step += 1;
+            counters.images += batch.rows.len() as u64;
+            counters.seconds = before + begun.elapsed().as_secs_f64();
+            (loss_sum, loss_count) = (loss_sum + loss, loss_count + 1);
+            let now = counters.seconds;
+            if now - shown >= SHOW_EVERY_S {
+                let speed = (counters.images - images_shown) as f64 / (now - shown);
+                let share = self.share(counters.step, now);
+                let left_min = now * (1.0 - share) / share.max(1e-9) / 60.0;
+                let mean = loss_sum / f64::from(loss_count.max(1));
+                eprintln!(
+                    "step {} · {} px · {speed:.0} images/s · loss {mean:.4} · rate {rate:.2e} · {left_min:.0} min left",
+                    counters.step, batch.side_px
+                );
+                let line = serde_json::json!({ "step": counters.step, "images": counters.images, "seconds": now, "side_px": batch.side_px,
+                    "images_per_s": speed, "rate": rate, "loss": mean });
+                let _ = writeln!(log, "{line}");
+                (shown, loss_sum, loss_count, images_shown) = (now, 0.0, 0, counters.images);
+            }
+            if now - evaluated >= EVALUATE_EVERY_S {
+                self.evaluate(counters, &mut log);
+                evaluated = now;
+            }
+            if now - saved >= SAVE_EVERY_S {
+                self.save(counters)?;
+                saved = now;
+            }
+        }
+        self.evaluate(counters, &mut log);
+        self.save(counters)?;
+        Ok(counters)
+    }
+
+    /// One step; returns the loss.
+    fn step(&mut self, batch: &dataset::Batch, step: u64, rate: f64) -> f64 {
+        let device = self.job.device;
+        let chips = chips(&batch.pixels, batch.side_px).to_device(device);
+        let rows: Vec<i64> = batch.rows.iter().map(|&r| i64::from(r)).collect();
+        let target = self.teacher.index_select(0, &Tensor::from_slice(&rows).to_device(device));
+        let mode = Mode { train: true, bf16: self.config.bf16 };
+        let parts = self.replicas.len() as i64 + 1;
+        let batch = chips.size()[0];
+        let part = |i: i64| {
+            let (from, to) = (batch * i / parts, batch * (i + 1) / parts);
+            Part {
+                chips: chips.narrow(0, from, to - from),
+                target: target.narrow(0, from, to - from),
+                mode,
+                relational: self.config.relational,
+                share: (to - from) as f64 / batch as f64,
+            }
+        };
+        for (replica, i) in self.replicas.iter().zip(1..) {
+            replica.learn(part(i));
+        }
+        let mut loss = part(0).learn(&self.student.net);
+        for replica in &self.replicas {
+            // A dead thread's loss is not a number, which ends the run with its message.
+            loss += replica.finish().unwrap_or(f64::NAN);
+        }
+        self.student.optimizer.step(step, rate);
+        self.student.average(self.config.ema.min((step + 1) as f64 / (step + 10) as f64));
+        loss / parts as f64
+    }
+
+    fn evaluate(&self, counters: Counters, log: &mut std::fs::File) {
+        let Some((chips, target)) = &self.held_out else { return };
+        let _no_grad = tch::no_grad_guard();
+        let n = chips.size()[0];
+        let mut sum = 0.0;
+        for start in (0..n).step_by(64) {
+            let count = (n - start).min(64);
+            let chips = chips.narrow(0, start, count).to_device(self.job.device);
+            let target = target.narrow(0, start, count).to_device(self.job.device);
+            let out = self.student.ema_net.forward(&chips, Mode::EVAL);
+            sum += (1.0 - distill::cosine(&out, &target).double_value(&[])) * count as f64;
+        }
+        let cosine = sum / n as f64;
+        eprintln!("held out: cosine to the teacher {cosine:.4}");
+        let line = serde_json::json!({ "step": counters.step, "images": counters.images, "seconds": counters.seconds, "held_out_cosine": cosine });
+        let _ = writeln!(log, "{line}");
+    }
+
+    fn save(&self, counters: Counters) -> Result<(), TrainError> {
+        let path = self.job.out.join(CHECKPOINT);
+        checkpoint::save(&path, &self.student.weights, &self.student.ema, &self.student.optimizer, counters)?;
+        Ok(())
+    }
+}
+
+/// `[n, side, side, 3]` bytes as an `[n, 3, side, side]` view of the same memory order (channels last).
+fn chips(pixels: &[u8], side: usize) -> Tensor {
+    let side = side as i64;
+    let n = pixels.len() as i64 / (side * side * 3);
+    Tensor::from_data_size(pixels, &[n, side, side, 3], Kind::Uint8).permute([0, 3, 1, 2])
+}
+
+/// Plain centre chips of held-out faces, chosen once by the seed, and the teacher's vectors for them.
+fn held_out_chips(source: &Source, held_out: &[u32], teacher: &Tensor, most: usize) -> Option<(Tensor, Tensor)> {
+    if held_out.is_empty() {
+        return None;
+    }
+    let mut chosen = held_out.to_vec();
+    Random::new(source.seed, Stream::Split, 1).shuffle(&mut chosen);
+    chosen.truncate(most);
+    let plain = Source { rows: Arc::new(chosen.clone()), augment: Augment::none(), batch: chosen.len(), ..source.clone() };
+    let batch = plain.batch(&mut Order::default(), 0, 112);
+    let rows: Vec<i64> = batch.rows.iter().map(|&r| i64::from(r)).collect();
+    Some((chips(&batch.pixels, 112), teacher.index_select(0, &Tensor::from_slice(&rows))))
+}
+
+fn hash(path: &Path) -> Result<String, TrainError> {
+    let bytes = std::fs::read(path).map_err(|source| TrainError::Folder { path: path.to_owned(), source })?;
+    Ok(hex::encode(Sha256::digest(bytes)))
+}
+
+/// Revision of the source tree the program is run in, or `unknown`.
+fn revision() -> String {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
+    git(&["rev-parse", "HEAD"]).map_or_else(|| "unknown".to_owned(), |r| r + if dirty { "-dirty" } else { "" })
+}
+
+/// Why a run ended early.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Settings.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] dataset::manifest::ManifestError),
+    /// The shards.
+    #[error(transparent)]
+    Shards(#[from] shards::ShardError),
+    /// The teacher's vectors.
+    #[error(transparent)]
+    Teacher(#[from] teacher::TeacherError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::CheckpointError),
+    /// A file or folder of the run.
+    #[error("{}: {source}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder has a run already.
+    #[error("{} exists: add --resume to go on with it, or choose another --out", path.display())]
+    Exists {
+        /// Its checkpoint.
+        path: PathBuf,
+    },
+    /// Not enough faces that have both a picture and a teacher's vector.
+    #[error("{faces} usable faces are fewer than a batch of {batch}: check that --teacher belongs to --data")]
+    TooFewFaces {
+        /// Faces.
+        faces: usize,
+        /// Batch.
+        batch: usize,
+    },
+    /// The thread that makes batches has ended.
+    #[error("the thread that makes batches has ended, see the message above; --resume goes on from the last checkpoint")]
+    LoaderEnded,
+    /// The loss is no number any more.
+    #[error("the loss at step {step} is not finite: lower learning_rate, then --resume from the last checkpoint")]
+    NotFinite {
+        /// The step.
+        step: u64,
+    },
+}
