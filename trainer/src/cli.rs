@@ -25,6 +25,9 @@ pub struct Cli {
 pub enum Command {
     /// Import, list and check models
     Models(commands::models::Args),
+    /// Train a net
+    #[cfg(feature = "train")]
+    Train(commands::train::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -34,6 +37,8 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Models(args) => commands::models::run(&args),
+        #[cfg(feature = "train")]
+        Command::Train(args) => commands::train::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

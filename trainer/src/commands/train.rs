@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use tch::Device;
 
-use crate::train::{self, Job, SETTINGS, TrainError, config::RunConfig};
+use crate::cli::{Failure, FailureKind};
+use crate::train::{self, Job, SETTINGS, config::RunConfig};
 
 /// Train a recipe. The run's folder gets its settings (run.toml), log (log.jsonl) and checkpoint; create a file named `stop` in it to
 /// end early with a checkpoint.
-#[derive(Debug, Args)]
-pub struct TrainArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// What to train.
     #[arg(long, value_enum, default_value = "compact")]
     pub recipe: Recipe,
@@ -69,9 +70,11 @@ impl DeviceChoice {
     pub fn pick(self) -> Result<Device, String> {
         let cuda = tch::Cuda::is_available();
         match self {
-            Self::Cuda if !cuda => Err("no CUDA: this libtorch is a CPU build, or no GPU is found; point LIBTORCH at a CUDA build \
+            Self::Cuda if !cuda => Err(
+                "no CUDA: this libtorch is a CPU build, or no GPU is found; point LIBTORCH at a CUDA build \
                  and rebuild, or use --device cpu"
-                .to_owned()),
+                    .to_owned(),
+            ),
             Self::Cpu => Ok(Device::Cpu),
             _ if cuda => Ok(Device::Cuda(0)),
             _ => Ok(Device::Cpu),
@@ -82,13 +85,13 @@ impl DeviceChoice {
 /// Runs the command.
 ///
 /// # Errors
-/// What to tell the user.
-pub fn run(args: &TrainArgs) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// A [`Failure`] that says what to change.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(FailureKind::Failed, error.to_string());
     let Recipe::Compact = args.recipe;
-    let saved = args.out.join(SETTINGS);
     let mut config = match &args.config {
-        Some(path) => RunConfig::read(path)?,
-        None if args.resume => RunConfig::read(&saved)?,
+        Some(path) => RunConfig::read(path).map_err(|e| failed(&e))?,
+        None if args.resume => RunConfig::read(&args.out.join(SETTINGS)).map_err(|e| failed(&e))?,
         None => RunConfig::default(),
     };
     if let Some(minutes) = args.minutes {
@@ -101,11 +104,11 @@ pub fn run(args: &TrainArgs) -> Result<(), Box<dyn std::error::Error + Send + Sy
         data: args.data.clone(),
         teacher: args.teacher.clone(),
         out: args.out.clone(),
-        device: args.device.pick()?,
+        device: args.device.pick().map_err(|e| failed(&e))?,
         resume: args.resume,
         start_from: args.start_from.clone(),
     };
-    let counters = train::run(&job, config).map_err(|e: TrainError| Box::new(e) as Box<dyn std::error::Error + Send + Sync>)?;
+    let counters = train::run(&job, config).map_err(|e| failed(&e))?;
     println!("{} steps, {} chips, {:.1} h", counters.step, counters.images, counters.seconds / 3600.0);
     Ok(())
 }

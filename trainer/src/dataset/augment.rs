@@ -320,7 +320,15 @@ mod tests {
     #[test]
     fn everything_at_once_is_repeatable_and_changes_the_chip() {
         let (canvas, mut a, mut b) = (canvas(), vec![0; 112 * 112 * 3], vec![0; 112 * 112 * 3]);
-        let all = Augment { grey: 1.0, blur: 1.0, coarse: 1.0, noise: 1.0, mask: 1.0, cutout: 1.0, ..Augment::default() };
+        let all = Augment {
+            grey: 1.0,
+            blur: 1.0,
+            coarse: 1.0,
+            noise: 1.0,
+            mask: 1.0,
+            cutout: 1.0,
+            ..Augment::default()
+        };
         all.chip(&canvas, &mut a, 112, &mut Random::new(1, Stream::Augment, 9));
         all.chip(&canvas, &mut b, 112, &mut Random::new(1, Stream::Augment, 9));
         assert_eq!(a, b);

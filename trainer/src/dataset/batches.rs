@@ -57,7 +57,12 @@ impl Source {
             let position = step * self.batch as u64 + i as u64;
             let row = self.rows[order.at(position, self.rows.len(), self.seed)];
             let mut random = Random::new(self.seed, Stream::Augment, position);
-            batch.mirrored.push(self.augment.chip(self.canvases.canvas(row as usize), chip, side, &mut random));
+            batch.mirrored.push(self.augment.chip(
+                self.canvases.canvas(row as usize),
+                chip,
+                side,
+                &mut random,
+            ));
             batch.rows.push(row);
         }
         batch

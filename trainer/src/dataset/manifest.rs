@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name_and_empty_identities_are_none() {
-        let rows = parse("masked,path,identity,set\n1,a.tar/x/1.webp,ann,one\n0,a.tar/u/2.webp,,one\n").unwrap();
+        let rows =
+            parse("masked,path,identity,set\n1,a.tar/x/1.webp,ann,one\n0,a.tar/u/2.webp,,one\n").unwrap();
         assert_eq!(rows[0].member, "x/1.webp");
         assert_eq!((rows[0].masked, rows[0].identity.as_deref()), (true, Some("ann")));
         assert_eq!((rows[1].identity.as_deref(), rows[1].split_key().as_str()), (None, "a.tar/u/2.webp"));

@@ -68,7 +68,8 @@ pub fn load(folder: &Path, rows: &[Row], threads: usize, limit_bytes: usize) -> 
                     let mut failures = Vec::new();
                     for (i, (canvas, row)) in block.chunks_mut(CANVAS_BYTES).zip(rows).enumerate() {
                         let bytes = files.get(row.shard.as_str()).and_then(|m| m.get(&row.member));
-                        let outcome = bytes.ok_or("not in the shard".to_owned()).and_then(|b| decode(b, canvas));
+                        let outcome =
+                            bytes.ok_or("not in the shard".to_owned()).and_then(|b| decode(b, canvas));
                         if let Err(reason) = outcome {
                             failures.push((part * per_thread + i, reason));
                         }
@@ -127,7 +128,9 @@ pub enum ShardError {
         source: std::io::Error,
     },
     /// The decoded block would not fit the limit.
-    #[error("the faces need {needed} bytes decoded, the limit is {limit}: raise memory_limit_mb or leave sets out")]
+    #[error(
+        "the faces need {needed} bytes decoded, the limit is {limit}: raise memory_limit_mb or leave sets out"
+    )]
     TooLarge {
         /// Bytes needed.
         needed: usize,
@@ -152,7 +155,8 @@ mod tests {
     fn folder() -> (tempfile::TempDir, Vec<Row>) {
         let dir = tempfile::tempdir().unwrap();
         let mut builder = tar::Builder::new(File::create(dir.path().join("s.tar")).unwrap());
-        let members = [("a/1.png", png(128, 10)), ("a/2.png", png(96, 20)), ("a/3.png", b"no picture".to_vec())];
+        let members =
+            [("a/1.png", png(128, 10)), ("a/2.png", png(96, 20)), ("a/3.png", b"no picture".to_vec())];
         for (name, bytes) in &members {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);

@@ -63,7 +63,8 @@ impl Compact {
             .map(|i| {
                 let (path, to) = (path / format!("stage{i}"), shape.stages[i]);
                 let down = ConvBn::three(&(&path / "down"), from, to, 2);
-                let blocks = (0..shape.blocks[i]).map(|b| Residual::new(&(&path / format!("block{b}")), to)).collect();
+                let blocks =
+                    (0..shape.blocks[i]).map(|b| Residual::new(&(&path / format!("block{b}")), to)).collect();
                 from = to;
                 (down, blocks)
             })

@@ -111,7 +111,8 @@ fn fill(store: &VarStore, prefix: &str, tensors: &[(String, Tensor)]) -> Result<
 }
 
 fn read(path: &Path) -> Result<Vec<(String, Tensor)>, CheckpointError> {
-    Tensor::read_safetensors(path).map_err(|e| CheckpointError::Unreadable { path: path.to_owned(), reason: e.to_string() })
+    Tensor::read_safetensors(path)
+        .map_err(|e| CheckpointError::Unreadable { path: path.to_owned(), reason: e.to_string() })
 }
 
 fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointError> {

@@ -95,7 +95,11 @@ impl Default for RunConfig {
             ema: 0.998,
             bf16: true,
             relational: 0.0,
-            sides: vec![Side { px: 64, until: 0.4 }, Side { px: 96, until: 0.75 }, Side { px: 112, until: 1.0 }],
+            sides: vec![
+                Side { px: 64, until: 0.4 },
+                Side { px: 96, until: 0.75 },
+                Side { px: 112, until: 1.0 },
+            ],
             held_out: 0.02,
             held_out_faces: 512,
             memory_limit_mb: 6000,

@@ -98,11 +98,13 @@ impl Student {
 /// [`TrainError`].
 pub fn run(job: &Job, mut config: RunConfig) -> Result<Counters, TrainError> {
     config.check()?;
-    std::fs::create_dir_all(&job.out).map_err(|source| TrainError::Folder { path: job.out.clone(), source })?;
+    std::fs::create_dir_all(&job.out)
+        .map_err(|source| TrainError::Folder { path: job.out.clone(), source })?;
     tch::set_num_threads(if job.device == Device::Cpu { 1 } else { config.threads });
     let rows = dataset::manifest::read(&job.data)?;
     let teacher = teacher::read(&job.teacher, &rows)?;
-    let canvases = shards::load(&job.data, &rows, config.threads.max(1) as usize, config.memory_limit_mb << 20)?;
+    let canvases =
+        shards::load(&job.data, &rows, config.threads.max(1) as usize, config.memory_limit_mb << 20)?;
     for (name, reason) in canvases.skipped.iter().take(10) {
         eprintln!("skipped {name}: {reason}");
     }
@@ -153,7 +155,16 @@ pub fn run(job: &Job, mut config: RunConfig) -> Result<Counters, TrainError> {
     let held_out = held_out_chips(&source, &split.held_out, &teacher.vectors, config.held_out_faces);
     let copies = if job.device == Device::Cpu { config.threads.max(1) - 1 } else { 0 };
     let replicas = (0..copies).map(|_| Replica::start(&student.weights, &config.shape, job.device)).collect();
-    Loop { job, config: &config, student, replicas, source, teacher: teacher.vectors.to_device(job.device), held_out }.run(counters)
+    Loop {
+        job,
+        config: &config,
+        student,
+        replicas,
+        source,
+        teacher: teacher.vectors.to_device(job.device),
+        held_out,
+    }
+    .run(counters)
 }
 
 struct Loop<'a> {
@@ -300,14 +311,24 @@ fn chips(pixels: &[u8], side: usize) -> Tensor {
 }
 
 /// Plain centre chips of held-out faces, chosen once by the seed, and the teacher's vectors for them.
-fn held_out_chips(source: &Source, held_out: &[u32], teacher: &Tensor, most: usize) -> Option<(Tensor, Tensor)> {
+fn held_out_chips(
+    source: &Source,
+    held_out: &[u32],
+    teacher: &Tensor,
+    most: usize,
+) -> Option<(Tensor, Tensor)> {
     if held_out.is_empty() {
         return None;
     }
     let mut chosen = held_out.to_vec();
     Random::new(source.seed, Stream::Split, 1).shuffle(&mut chosen);
     chosen.truncate(most);
-    let plain = Source { rows: Arc::new(chosen.clone()), augment: Augment::none(), batch: chosen.len(), ..source.clone() };
+    let plain = Source {
+        rows: Arc::new(chosen.clone()),
+        augment: Augment::none(),
+        batch: chosen.len(),
+        ..source.clone()
+    };
     let batch = plain.batch(&mut Order::default(), 0, 112);
     let rows: Vec<i64> = batch.rows.iter().map(|&r| i64::from(r)).collect();
     Some((chips(&batch.pixels, 112), teacher.index_select(0, &Tensor::from_slice(&rows))))
@@ -325,7 +346,8 @@ fn revision() -> String {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
-    git(&["rev-parse", "HEAD"]).map_or_else(|| "unknown".to_owned(), |r| r + if dirty { "-dirty" } else { "" })
+    git(&["rev-parse", "HEAD"])
+        .map_or_else(|| "unknown".to_owned(), |r| r + if dirty { "-dirty" } else { "" })
 }
 
 /// Why a run ended early.
@@ -370,10 +392,14 @@ pub enum TrainError {
         batch: usize,
     },
     /// The thread that makes batches has ended.
-    #[error("the thread that makes batches has ended, see the message above; --resume goes on from the last checkpoint")]
+    #[error(
+        "the thread that makes batches has ended, see the message above; --resume goes on from the last checkpoint"
+    )]
     LoaderEnded,
     /// The loss is no number any more.
-    #[error("the loss at step {step} is not finite: lower learning_rate, then --resume from the last checkpoint")]
+    #[error(
+        "the loss at step {step} is not finite: lower learning_rate, then --resume from the last checkpoint"
+    )]
     NotFinite {
         /// The step.
         step: u64,

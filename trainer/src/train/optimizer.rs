@@ -49,8 +49,10 @@ impl Optimizer {
             .map(|(name, value)| {
                 let size = value.size();
                 let columns: i64 = size.iter().skip(1).product();
-                let muon = rule == Rule::Muon && size.len() == 4 && size[0] >= 32 && size[1] >= 16 && columns >= 64;
-                let second = if muon { Tensor::zeros([0], (Kind::Float, value.device())) } else { value.zeros_like() };
+                let muon =
+                    rule == Rule::Muon && size.len() == 4 && size[0] >= 32 && size[1] >= 16 && columns >= 64;
+                let second =
+                    if muon { Tensor::zeros([0], (Kind::Float, value.device())) } else { value.zeros_like() };
                 Slot { muon, decayed: size.len() > 1, first: value.zeros_like(), second, name, value }
             })
             .collect();
@@ -81,7 +83,8 @@ impl Optimizer {
                 let _ = slot.first.g_add_(&(&grad * (1.0 - BETA1)));
                 let _ = slot.second.g_mul_scalar_(BETA2);
                 let _ = slot.second.g_add_(&(grad.square() * (1.0 - BETA2)));
-                let update = &slot.first / (slot.second.sqrt() * (1.0 / correction.0) + 1e-8) * (-rate / correction.1);
+                let update =
+                    &slot.first / (slot.second.sqrt() * (1.0 / correction.0) + 1e-8) * (-rate / correction.1);
                 let _ = slot.value.g_add_(&update);
             }
             let _ = grad.zero_();
@@ -100,7 +103,8 @@ impl Optimizer {
             .iter()
             .flat_map(|slot| {
                 let first = (format!("first.{}", slot.name), slot.first.shallow_clone());
-                let second = (!slot.muon).then(|| (format!("second.{}", slot.name), slot.second.shallow_clone()));
+                let second =
+                    (!slot.muon).then(|| (format!("second.{}", slot.name), slot.second.shallow_clone()));
                 std::iter::once(first).chain(second)
             })
             .collect()

@@ -28,7 +28,11 @@ pub struct Teacher {
 pub fn read(path: &Path, rows: &[Row]) -> Result<Teacher, TeacherError> {
     let bad = |reason: String| TeacherError { path: path.to_owned(), reason };
     let tensors = Tensor::read_safetensors(path).map_err(|e| bad(e.to_string()))?;
-    let vectors = tensors.into_iter().find(|(name, _)| name == "mean").ok_or_else(|| bad("it has no tensor 'mean'".into()))?.1;
+    let vectors = tensors
+        .into_iter()
+        .find(|(name, _)| name == "mean")
+        .ok_or_else(|| bad("it has no tensor 'mean'".into()))?
+        .1;
     let names = std::fs::read_to_string(path.with_extension("paths"))
         .map_err(|e| bad(format!("the list of faces beside it (.paths): {e}")))?;
     let index: HashMap<&str, i64> = names.lines().zip(0..).collect();
@@ -45,7 +49,8 @@ pub fn read(path: &Path, rows: &[Row]) -> Result<Teacher, TeacherError> {
         return Err(bad("it holds numbers that are not finite".into()));
     }
     let lengths = vectors.square().sum_dim_intlist(1, false, Kind::Float);
-    let known: Vec<bool> = Vec::<f32>::try_from(lengths).map_err(|e| bad(e.to_string()))?.iter().map(|&l| l > 1e-6).collect();
+    let known: Vec<bool> =
+        Vec::<f32>::try_from(lengths).map_err(|e| bad(e.to_string()))?.iter().map(|&l| l > 1e-6).collect();
     Ok(Teacher { vectors: unit(&vectors), known })
 }
 
