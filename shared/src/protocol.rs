@@ -1,10 +1,13 @@
 //! What an administrator may ask of a door, and what it answers: one enum each, one handler, whoever carries the bytes.
 //!
-//! Postcard; the order of the variants is the format of [`VERSION`]: append, never move.
+//! On the wire: postcard, framed by COBS, so that a frame ends at its only zero byte ([`encode`], [`decode`]). The order of the
+//! variants is the format of [`VERSION`]: append, never move.
 
 use alloc::vec::Vec;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::event::{EnrolFailure, Event};
 use crate::person::{Name, PersonState, SubjectId};
@@ -15,6 +18,9 @@ pub const VERSION: u16 = 1;
 
 /// Longest encoded message in bytes; a longer one is refused before it is read.
 pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Longest frame in bytes: a message, one byte more for every 254 of it and for the last, and the zero that ends it.
+pub const MAX_FRAME: usize = MAX_MESSAGE + MAX_MESSAGE / 254 + 2;
 
 /// Most people or events in one answer; ask again from where it ended.
 pub const PAGE: usize = 256;
@@ -70,6 +76,11 @@ pub enum Request {
     },
     /// Does every event follow from the one before?
     VerifyEvents,
+    /// The newest events. At most [`PAGE`].
+    LastEvents {
+        /// How many.
+        count: u16,
+    },
 }
 
 /// An answer.
@@ -194,6 +205,78 @@ pub trait Handler {
     fn handle(&mut self, request: Request) -> Response;
 }
 
+/// One message as one frame, its closing zero included.
+///
+/// # Errors
+/// [`FrameError::TooLong`] above [`MAX_MESSAGE`]; pages keep every answer well below.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let frame = postcard::to_allocvec_cobs(message).map_err(|_| FrameError::NotAMessage)?;
+    if frame.len() > MAX_FRAME {
+        return Err(FrameError::TooLong { bytes: frame.len() });
+    }
+    Ok(frame)
+}
+
+/// The message of one frame, with or without its closing zero.
+///
+/// # Errors
+/// [`FrameError`] for anything that [`encode`] does not make; the length is checked before anything is allocated.
+pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
+    if frame.len() > MAX_FRAME {
+        return Err(FrameError::TooLong { bytes: frame.len() });
+    }
+    let body = frame.strip_suffix(&[0]).unwrap_or(frame);
+    if body.is_empty() || body.contains(&0) {
+        return Err(FrameError::NotAFrame);
+    }
+    let mut bytes = body.to_vec();
+    let length = uncobs(&mut bytes).ok_or(FrameError::NotAFrame)?;
+    match postcard::take_from_bytes(&bytes[..length]) {
+        Ok((message, [])) => Ok(message),
+        // Bytes behind a message are another version's, and half understood is not understood.
+        _ => Err(FrameError::NotAMessage),
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Longer than any message.
+    #[error("a frame of {bytes} bytes or more, at most {MAX_FRAME} are allowed; ask for fewer at a time")]
+    TooLong {
+        /// Its length, as far as it was read.
+        bytes: usize,
+    },
+    /// Broken framing.
+    #[error("the bytes are no COBS frame: the other end speaks another protocol")]
+    NotAFrame,
+    /// A frame without a message of this version.
+    #[error("the frame holds no message of version {VERSION}: both ends need the same release")]
+    NotAMessage,
+}
+
+/// Undoes consistent overhead byte stuffing in place (Cheshire and Baker 1999); returns the length. `bytes` holds no zero.
+fn uncobs(bytes: &mut [u8]) -> Option<usize> {
+    let (mut from, mut to) = (0, 0);
+    while from < bytes.len() {
+        let code = usize::from(bytes[from]);
+        let end = from + code;
+        if code == 0 || end > bytes.len() {
+            return None;
+        }
+        bytes.copy_within(from + 1..end, to);
+        to += code - 1;
+        from = end;
+        // A block of 254 stands for itself; every other one for itself and a zero, except the last.
+        if code < 0xFF && from < bytes.len() {
+            bytes[to] = 0;
+            to += 1;
+        }
+    }
+    Some(to)
+}
+
 impl Response {
     /// A refusal; `message` is cut to what fits.
     #[must_use]
@@ -207,3 +290,7 @@ impl Response {
         Self::Refused(RefusedRequest { kind, message: short })
     }
 }
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;
