@@ -28,6 +28,8 @@ pub enum Command {
     /// Train a net
     #[cfg(feature = "train")]
     Train(commands::train::Args),
+    /// Measure a detector and an embedder with the code that opens the door
+    Evaluate(commands::evaluate::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -39,6 +41,7 @@ pub fn run() -> ExitCode {
         Command::Models(args) => commands::models::run(&args),
         #[cfg(feature = "train")]
         Command::Train(args) => commands::train::run(&args),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,6 +119,8 @@ const EXAMPLES: &str = "\
 Examples:
   facelatch models import                    import the demo's detector and embedder
   facelatch models list                      what a model directory holds
+  facelatch evaluate lfw --images lfw --pairs pairs.txt
+                                             accuracy on a benchmark of pairs
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a verification.";
 

@@ -3,3 +3,4 @@
 pub mod models;
 #[cfg(feature = "train")]
 pub mod train;
+pub mod evaluate;
