@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """LFW pairs through OpenCV's own YuNet and SFace, as the reference for `facelatch evaluate lfw`.
 
-    opencv_lfw.py --images DIR --pairs FILE [--calibrate FILE] [--assets DIR] [--json] [--dump FILE]
+    opencv_lfw.py --images DIR --pairs FILE [--calibrate FILE] [--assets DIR] [--json] [--dump FILE] [--tail]
 
 FaceDetectorYN, FaceRecognizerSF.alignCrop and .feature on the unchanged 250×250 images, with the files as published (OpenCV
 runs the block-quantized ones). The rules are those of trainer/src/evaluate: of several faces the one with the largest
 side × closeness to the centre, pairs with a face not found count as similarity -1, the threshold comes from --calibrate or else
-from the other nine folds. Needs opencv-python-headless and numpy; says so and exits 77 (skipped) without them.
+from the other nine folds. --tail compares every picture of both files with every other one and prints how many pairs of different
+names pass at several similarities: where models/imports.toml takes its threshold from. Needs opencv-python-headless and numpy; says so and exits 77 (skipped) without them.
 """
 
 import argparse
@@ -111,6 +112,20 @@ def tar_at(scores, same, far):
     return float(np.mean(scores[same] > threshold))
 
 
+def tail(eyes):
+    """Shares of pairs that pass, over all pairs of pictures seen so far."""
+    names = [name for name, vector in eyes.known.items() if vector is not None]
+    vectors = np.array([eyes.known[name] for name in names])
+    person = np.array([name.split("/")[0] for name in names])
+    upper = np.triu_indices(len(names), 1)
+    scores = (vectors @ vectors.T)[upper]
+    same = person[upper[0]] == person[upper[1]]
+    print(f"{(~same).sum()} pairs of different names, {same.sum()} of one name")
+    for threshold in (0.363, 0.40, 0.42, 0.45, 0.48, 0.50, 0.55):
+        impostors, genuine = (scores[~same] >= threshold).mean(), (scores[same] >= threshold).mean()
+        print(f"similarity {threshold:.3f}: {impostors:.1e} of the former pass, {genuine:.4f} of the latter")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
@@ -118,6 +133,7 @@ def main():
     parser.add_argument("--calibrate", type=Path)
     parser.add_argument("--assets", type=Path, default=assets(), help="folder with the two published .onnx files")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--tail", action="store_true")
     parser.add_argument("--dump", type=Path, help="write first, second, same, similarity of every pair as CSV")
     arguments = parser.parse_args()
 
@@ -150,6 +166,8 @@ def main():
     else:
         for key, value in report.items():
             print(f"{key:>16}: {value:.4f}" if isinstance(value, float) else f"{key:>16}: {value}")
+    if arguments.tail:
+        tail(eyes)
 
 
 if __name__ == "__main__":

@@ -69,14 +69,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn run_lfw(args: &LfwArgs) -> Result<(), Failure> {
-    let manifest = Manifest::load(&args.models).map_err(|e| Failure::new(FailureKind::Failed, e))?;
-    let choose = |name: &Option<String>, kind| choose(&manifest, &args.models, name.as_deref(), kind);
-    let models = [choose(&args.detector, ModelKind::Detector)?, choose(&args.embedder, ModelKind::Embedder)?];
     let job = Job {
         images: args.images.clone(),
         pairs: Pairs::read(&args.pairs)?,
         calibrate: args.calibrate.as_deref().map(Pairs::read).transpose()?,
     };
+    let manifest = Manifest::load(&args.models).map_err(|e| Failure::new(FailureKind::Failed, e))?;
+    let choose = |name: &Option<String>, kind| choose(&manifest, &args.models, name.as_deref(), kind);
+    let models = [choose(&args.detector, ModelKind::Detector)?, choose(&args.embedder, ModelKind::Embedder)?];
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.map_or_else(cores, usize::from);
     // What the manifest was imported for, which is the door's default too.

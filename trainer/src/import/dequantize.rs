@@ -99,8 +99,9 @@ impl Layout {
         }
         let axis = axis as usize;
         let length = dims[axis] as usize;
-        // `dims` announced a count that the data met, so that the product fits.
-        let inner = dims[axis + 1..].iter().product::<i64>() as usize;
+        // A zero elsewhere can hide an impossible product here.
+        let inner =
+            tensor::element_count(&dims[axis + 1..]).ok_or_else(|| format!("impossible shape {dims:?}"))?;
         let mut expected = dims.to_vec();
         let layout = match usize::try_from(block) {
             Ok(0) => {
@@ -230,6 +231,12 @@ pub(super) mod tests {
         assert!(folded(&g, 1, -4).unwrap_err().contains("block size -4"));
         let mut missing = g;
         missing.initializer.remove(0);
+        let empty = graph(
+            int8("q", &[0, i64::MAX, i64::MAX], &[]),
+            tensor::float_tensor("s", vec![0], &[]),
+            int8("z", &[0], &[]),
+        );
+        assert!(folded(&empty, 0, 0).unwrap_err().contains("impossible shape"));
         assert!(folded(&missing, 1, 1).unwrap_err().contains("'q' is not a constant"));
     }
 }

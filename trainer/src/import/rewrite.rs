@@ -93,11 +93,10 @@ fn reshape(graph: &GraphProto, node: &NodeProto, source: &TensorProto) -> Result
         })
         .collect();
     if let Some(free) = dims.iter().position(|&dim| dim == -1) {
-        let rest: i64 = dims.iter().enumerate().filter(|&(at, _)| at != free).map(|(_, &dim)| dim).product();
-        if rest <= 0 || count as i64 % rest != 0 {
-            return Err(fail(&format!("{count} elements do not fit {target:?}")));
-        }
-        dims[free] = count as i64 / rest;
+        dims[free] = 1;
+        let rest = tensor::element_count(&dims).filter(|&rest| rest > 0 && count.is_multiple_of(rest));
+        let rest = rest.ok_or_else(|| fail(&format!("{count} elements do not fit {target:?}")))?;
+        dims[free] = (count / rest) as i64;
     }
     if tensor::element_count(&dims) != Some(count) {
         return Err(fail(&format!("{count} elements do not fit {target:?}")));

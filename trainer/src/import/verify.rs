@@ -6,9 +6,11 @@
 //! original (presets), or must at least be finite, repeatable and dependent on the picture (any other file).
 
 use std::collections::HashMap;
+use std::path::Path;
 
+use facelatch_shared::vision::VisionError;
+use facelatch_shared::vision::runtime::Network;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
-use tract_onnx::prelude::*;
 
 use super::dequantize::int_attribute;
 use super::presets::Golden;
@@ -126,36 +128,36 @@ pub(super) struct Answers {
     pub(super) outputs: Vec<Vec<f32>>,
 }
 
-/// Loads `bytes` in tract at the size written in the file and runs it on [`picture`].
+/// Loads `bytes` as the door does and runs it on [`picture`].
 ///
 /// # Errors
 /// What tract says, or what is odd about the answers.
 pub(super) fn run(bytes: &[u8], width_px: usize, height_px: usize) -> Result<Answers, String> {
-    let chain = |e: TractError| format!("{e:#}");
-    let plan = tract_onnx::onnx()
-        .model_for_read(&mut std::io::Cursor::new(bytes))
-        .and_then(|model| model.into_optimized())
-        .and_then(|model| model.into_runnable())
-        .map_err(chain)?;
-    let answer = |values: Vec<f32>| -> Result<Vec<Vec<f32>>, String> {
-        let input = Tensor::from_shape(&[1, 3, height_px, width_px], &values).map_err(chain)?;
-        let outputs = plan.run(tvec!(input.into())).map_err(chain)?;
+    let said = |error: VisionError| match error {
+        VisionError::Model { stage, reason, .. } => format!("{stage}: {reason}"),
+        VisionError::Shape { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    let mut network = Network::from_bytes(Path::new("model"), bytes, width_px, height_px).map_err(said)?;
+    let mut answer = |values: &[f32]| -> Result<Vec<Vec<f32>>, String> {
+        network.input_mut().map_err(said)?.copy_from_slice(values);
+        let outputs = network.run().map_err(said)?;
         outputs
             .iter()
             .map(|output| {
-                let view = output.to_plain_array_view::<f32>().map_err(chain)?;
+                let view = output.to_plain_array_view::<f32>().map_err(|e| format!("{e:#}"))?;
                 Ok(view.iter().copied().collect())
             })
             .collect()
     };
-    let outputs = answer(picture(width_px, height_px))?;
+    let outputs = answer(&picture(width_px, height_px))?;
     if outputs.iter().flatten().any(|v| !v.is_finite()) {
         return Err("an output is not a finite number".into());
     }
-    if answer(picture(width_px, height_px))? != outputs {
+    if answer(&picture(width_px, height_px))? != outputs {
         return Err("two runs on one picture differ".into());
     }
-    if answer(vec![0.0; 3 * width_px * height_px])? == outputs {
+    if answer(&vec![0.0; 3 * width_px * height_px])? == outputs {
         return Err("the answer does not depend on the picture".into());
     }
     Ok(Answers { outputs })
