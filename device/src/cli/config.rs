@@ -1,0 +1,73 @@
+//! `facelatchd config`: the configuration that documents itself.
+
+use std::process::ExitCode;
+
+use super::Failure;
+use super::output::print;
+
+/// Print a configuration with every key, its meaning and its default. Lines that begin with `#key` show what may be set beside it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  facelatchd config > door.toml")]
+pub(super) struct Args {}
+
+pub(super) fn run(Args {}: Args) -> Result<ExitCode, Failure> {
+    print(DOOR_TOML)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const DOOR_TOML: &str = include_str!("door.toml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, LockConfig, PanelConfig};
+
+    #[test]
+    fn what_is_printed_is_the_default() {
+        assert_eq!(Config::parse(DOOR_TOML).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_there() {
+        let printed: toml::Table = DOOR_TOML.parse().unwrap();
+        for (table, keys) in toml::Table::try_from(Config::default()).unwrap() {
+            for key in keys.as_table().unwrap().keys() {
+                assert!(printed[&table].get(key).is_some(), "{table}.{key}");
+            }
+        }
+    }
+
+    /// Takes every `#key` line in the place of the line that sets the key.
+    fn everything_set() -> String {
+        let mut lines: Vec<String> = Vec::new();
+        let mut table = 0;
+        for line in DOOR_TOML.lines() {
+            if line.starts_with('[') {
+                table = lines.len();
+            }
+            let commented =
+                line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            let Some(setting) = commented else {
+                lines.push(line.to_owned());
+                continue;
+            };
+            let key = setting.split('=').next().unwrap().trim();
+            lines[table..]
+                .iter_mut()
+                .filter(|l| l.split('=').next().unwrap().trim() == key)
+                .for_each(String::clear);
+            lines.push(setting.to_owned());
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn what_is_commented_out_works_too() {
+        let config = Config::parse(&everything_set()).unwrap();
+        assert!(config.decision.threshold.is_some());
+        assert!(matches!(config.lock, LockConfig::Strike(_)));
+        assert!(matches!(config.panel, PanelConfig::Framebuffer { .. }));
+        assert!(config.inputs.door_contact.is_some() && config.inputs.exit_button.is_some());
+        assert!(config.inputs.service_button.is_some());
+    }
+}
