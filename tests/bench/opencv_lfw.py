@@ -1,38 +1,42 @@
 #!/usr/bin/env python3
-"""LFW pairs through OpenCV's own YuNet and SFace, as the reference for `facelatch evaluate lfw`.
+"""LFW pairs through OpenCV's own YuNet, alignCrop and SFace, beside `facelatch evaluate lfw` on the same pictures.
 
-    opencv_lfw.py --images DIR --pairs FILE [--calibrate FILE] [--assets DIR] [--json] [--dump FILE] [--tail]
+    tests/bench/opencv_lfw.py --images DIR --pairs FILE [--calibrate FILE] [--facelatch PROGRAM --models DIR] [--json FILE]
+                              [--dump FILE] [--tail]
 
-FaceDetectorYN, FaceRecognizerSF.alignCrop and .feature on the unchanged 250×250 images, with the files as published (OpenCV
-runs the block-quantized ones). The rules are those of trainer/src/evaluate: of several faces the one with the largest
-side × closeness to the centre, pairs with a face not found count as similarity -1, the threshold comes from --calibrate or else
-from the other nine folds. --tail compares every picture of both files with every other one and prints how many pairs of different
-names pass at several similarities: where models/imports.toml takes its threshold from. Needs opencv-python-headless and numpy; says so and exits 77 (skipped) without them.
+OpenCV runs the files as published (int8 blocks). The rules are those of trainer/src/evaluate: of several faces the one with
+the largest side x closeness to the middle, pairs with a face not found count as similarity -1, the threshold comes from
+--calibrate or else from the other nine folds. With --facelatch that program measures the same pairs, both figures are printed
+side by side, and the exit code is 1 when the accuracies are more than 0.5 points apart.
+--tail compares every picture with every other one and prints how many pairs of different names pass at several similarities:
+models/imports.toml takes SFace's threshold from there. OpenCV is installed into a virtual environment under target/.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+
+from opencv_compare import DETECTOR, EMBEDDER, HERE, assets, opencv_python
 
 try:
     import cv2
     import numpy as np
-except ImportError as missing:
-    print(f"SKIPPED: {missing}; pip install numpy opencv-python-headless", file=sys.stderr)
-    sys.exit(77)
+except ImportError:
+    if os.environ.get("FACELATCH_BENCH_VENV"):
+        raise
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target").resolve()
+    python = str(opencv_python(target))
+    os.execve(python, [python, *sys.argv], {**os.environ, "FACELATCH_BENCH_VENV": "1"})
 
-DETECTOR = "face_detection_yunet_2023mar_int8bq.onnx"
-EMBEDDER = "face_recognition_sface_2021dec_int8bq.onnx"
-SCORE_THRESHOLD = 0.6
+# The detector's, as in shared/src/vision/detect.rs.
+SCORE_THRESHOLD = 0.7
 NMS_THRESHOLD = 0.3
 NOT_FOUND = -1.0
-
-
-def assets():
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FACELATCH_ASSETS") or Path(cache) / "facelatch/assets") / "models"
+# Difference in accuracy that passes: half a point.
+AGREEMENT = 0.005
 
 
 def read_pairs(path):
@@ -90,7 +94,7 @@ def weight(face, width, height):
 
 
 def best_threshold(scores, same):
-    """The middle of the widest best interval's lower end: candidates lie halfway between neighbouring scores."""
+    """The lowest of the best thresholds halfway between neighbouring scores."""
     order = np.unique(scores)
     candidates = np.concatenate([[order[0] - 1e-3], (order[1:] + order[:-1]) / 2, [order[-1] + 1e-3]])
     accuracy = [np.mean((scores >= t) == same) for t in candidates]
@@ -112,6 +116,15 @@ def tar_at(scores, same, far):
     return float(np.mean(scores[same] > threshold))
 
 
+def facelatch(arguments):
+    """What `facelatch evaluate lfw` says about the same pairs."""
+    command = [arguments.facelatch, "evaluate", "lfw", "--images", arguments.images, "--pairs", arguments.pairs]
+    command += ["--models", arguments.models, "--json"]
+    if arguments.calibrate:
+        command += ["--calibrate", arguments.calibrate]
+    return json.loads(subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
 def tail(eyes):
     """Shares of pairs that pass, over all pairs of pictures seen so far."""
     names = [name for name, vector in eyes.known.items() if vector is not None]
@@ -131,13 +144,14 @@ def main():
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--calibrate", type=Path)
-    parser.add_argument("--assets", type=Path, default=assets(), help="folder with the two published .onnx files")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--facelatch", type=Path, metavar="PROGRAM", help="measure with this program too")
+    parser.add_argument("--models", type=Path, default=Path("target/models"), help="its model directory")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--tail", action="store_true")
     parser.add_argument("--dump", type=Path, help="write first, second, same, similarity of every pair as CSV")
     arguments = parser.parse_args()
 
-    eyes = Eyes(arguments.assets, arguments.images)
+    eyes = Eyes(assets() / "models", arguments.images)
     pairs = read_pairs(arguments.pairs)
     scores, same = eyes.scores(pairs)
     number = folds(same)
@@ -148,26 +162,31 @@ def main():
         thresholds = [best_threshold(scores[number != k], same[number != k]) for k in range(10)]
     accuracies = [np.mean((scores[number == k] >= t) == same[number == k]) for k, t in enumerate(thresholds)]
     report = {
-        "accuracy": float(np.mean((scores >= np.array(thresholds)[number]) == same)),
+        "accuracy": float(np.mean(accuracies)),
         "accuracy_std": float(np.std(accuracies)),
         "threshold": float(np.mean(thresholds)),
         "tar_at_far_1e-2": tar_at(scores, same, 1e-2),
         "tar_at_far_1e-3": tar_at(scores, same, 1e-3),
         "faces_not_found": eyes.missing,
-        "images": len(eyes.known),
-        "opencv": cv2.__version__,
+        "version": cv2.__version__,
     }
     if arguments.dump:
         with arguments.dump.open("w") as out:
             for (first, second, kind), score in zip(pairs, scores):
                 out.write(f"{first},{second},{int(kind)},{score:.6f}\n")
+    sides = {"opencv": report}
+    if arguments.facelatch:
+        sides["facelatch"] = facelatch(arguments)
+    print(f"{'':18}" + "".join(f"{name:>12}" for name in sides))
+    for key, value in report.items():
+        if key != "version":
+            print(f"{key:18}" + "".join(f"{side[key]:12.4f}" if isinstance(value, float) else f"{side[key]:12}" for side in sides.values()))
     if arguments.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for key, value in report.items():
-            print(f"{key:>16}: {value:.4f}" if isinstance(value, float) else f"{key:>16}: {value}")
+        arguments.json.write_text(json.dumps(sides, indent=2) + "\n")
     if arguments.tail:
         tail(eyes)
+    if arguments.facelatch and abs(report["accuracy"] - sides["facelatch"]["accuracy"]) > AGREEMENT:
+        sys.exit(f"the accuracies are more than {AGREEMENT * 100} points apart")
 
 
 if __name__ == "__main__":

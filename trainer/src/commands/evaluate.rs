@@ -221,9 +221,9 @@ impl From<LfwError> for Failure {
 }
 
 const LFW_HELP: &str = "\
-Pictures are searched, aligned and embedded by the code that runs on the door. Of several faces the largest near the middle
-counts. A picture without a face is not dropped: its pairs score -1. Accuracy is the mean over the folds of the pairs file
-(a development file is cut into ten) ± the standard deviation over them. TAR at FAR is not interpolated: with 500 impostor
+Pictures are searched, aligned and embedded by the code that runs on the door. Of several faces the largest near the middle \
+counts. A picture without a face is not dropped: its pairs score -1. Accuracy is the mean over the folds of the pairs file \
+(a development file is cut into ten) ± the standard deviation over them. TAR at FAR is not interpolated: with 500 impostor \
 pairs a rate of 1e-3 allows none.
 
 Examples:

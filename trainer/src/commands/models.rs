@@ -351,7 +351,7 @@ fn entry_json(entry: &ManifestEntry) -> serde_json::Value {
 }
 
 const IMPORT_EXAMPLES: &str = "\
-Presets are third-party models whose source, licence, hash and input are known (models/imports.toml). The files are not
+Presets are third-party models whose source, licence, hash and input are known (models/imports.toml). The files are not \
 downloaded here: .ci/fetch puts them where --from looks by default.
 
 Examples:
