@@ -157,17 +157,19 @@ fn orthogonal_all(matrices: Vec<Tensor>) -> Vec<Tensor> {
     done.into_iter().map(|(_, matrix)| matrix).collect()
 }
 
-/// The orthogonal matrix nearest to `matrix` (roughly: singular values end in 0.7–1.2), by the quintic Newton–Schulz iteration.
+/// The orthogonal matrix nearest to `matrix` (roughly: singular values end in 0.7–1.2), by the quintic Newton–Schulz iteration,
+/// in bfloat16 as its authors do: the iteration corrects its own rounding.
 fn orthogonal(matrix: &Tensor) -> Tensor {
     let (a, b, c) = (3.4445, -4.7750, 2.0315);
     let tall = matrix.size()[0] > matrix.size()[1];
     let mut x = if tall { matrix.tr() } else { matrix.shallow_clone() };
-    x = &x / (x.norm() + 1e-7);
+    x = (&x / (x.norm() + 1e-7)).to_kind(Kind::BFloat16);
     for _ in 0..5 {
         let gram = x.matmul(&x.tr());
         let polynomial = &gram * b + gram.matmul(&gram) * c;
         x = &x * a + polynomial.matmul(&x);
     }
+    let x = x.to_kind(Kind::Float);
     if tall { x.tr() } else { x }
 }
 
