@@ -28,6 +28,9 @@ pub enum Command {
     /// Train a net
     #[cfg(feature = "train")]
     Train(commands::train::Args),
+    /// Write a trained net as ONNX
+    #[cfg(feature = "train")]
+    Export(commands::export::Args),
     /// Measure a detector and an embedder with the code that opens the door
     Evaluate(commands::evaluate::Args),
 }
@@ -41,6 +44,8 @@ pub fn run() -> ExitCode {
         Command::Models(args) => commands::models::run(&args),
         #[cfg(feature = "train")]
         Command::Train(args) => commands::train::run(&args),
+        #[cfg(feature = "train")]
+        Command::Export(args) => commands::export::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
     };
     match result {

@@ -13,3 +13,5 @@ pub mod model;
 pub mod loss;
 #[cfg(feature = "train")]
 pub mod train;
+#[cfg(feature = "train")]
+pub mod export;

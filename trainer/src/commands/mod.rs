@@ -1,5 +1,7 @@
 //! One file a subcommand: its arguments with their help, and a `run`.
 
+#[cfg(feature = "train")]
+pub mod export;
 pub mod models;
 #[cfg(feature = "train")]
 pub mod train;
