@@ -73,7 +73,7 @@ impl Compact {
             stem: ConvBn::three(&(path / "stem"), 3, shape.stem, 2),
             stages,
             head: ConvBn::new(&(path / "head"), from, shape.head, 1, 1, 0, 1),
-            global: ConvBn::new(&(path / "global"), shape.head, shape.head, 7, 1, 0, shape.head),
+            global: ConvBn::global(&(path / "global"), shape.head, 7),
             linear: path.var(
                 "linear",
                 &[EMBEDDING, shape.head],

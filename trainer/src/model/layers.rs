@@ -95,6 +95,16 @@ impl ConvBn {
         conv
     }
 
+    /// Depthwise over a whole `kernel`×`kernel` map, starting as its mean. A random start would leave fine structure that
+    /// training at lower resolutions, where the kernel is resampled, neither sees nor removes.
+    #[must_use]
+    pub fn global(path: &Path, channels: i64, kernel: i64) -> Self {
+        let mut conv = Self::new(path, channels, channels, kernel, 1, 0, channels);
+        let _no_grad = tch::no_grad_guard();
+        let _ = conv.weight.fill_(1.0 / kernel as f64);
+        conv
+    }
+
     /// `[batch, from, h, w]` → `[batch, to, h/stride, w/stride]`.
     #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {

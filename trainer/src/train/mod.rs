@@ -152,7 +152,7 @@ pub fn run(job: &Job, mut config: RunConfig) -> Result<Counters, TrainError> {
         batch: config.batch,
         seed: config.seed,
     };
-    let held_out = held_out_chips(&source, &split.held_out, &teacher.vectors, config.held_out_faces);
+    let held_out = HeldOut::new(&source, &split.held_out, &teacher.vectors, config.held_out_faces);
     let copies = if job.device == Device::Cpu { config.threads.max(1) - 1 } else { 0 };
     let replicas = (0..copies).map(|_| Replica::start(&student.weights, &config.shape, job.device)).collect();
     Loop {
@@ -174,7 +174,7 @@ struct Loop<'a> {
     replicas: Vec<Replica>,
     source: Source,
     teacher: Tensor,
-    held_out: Option<(Tensor, Tensor)>,
+    held_out: Option<HeldOut>,
 }
 
 impl Loop<'_> {
@@ -278,21 +278,15 @@ impl Loop<'_> {
         loss / parts as f64
     }
 
+    /// Held-out cosine at the size in use and at the door's.
     fn evaluate(&self, counters: Counters, log: &mut std::fs::File) {
-        let Some((chips, target)) = &self.held_out else { return };
-        let _no_grad = tch::no_grad_guard();
-        let n = chips.size()[0];
-        let mut sum = 0.0;
-        for start in (0..n).step_by(64) {
-            let count = (n - start).min(64);
-            let chips = chips.narrow(0, start, count).to_device(self.job.device);
-            let target = target.narrow(0, start, count).to_device(self.job.device);
-            let out = self.student.ema_net.forward(&chips, Mode::EVAL);
-            sum += (1.0 - distill::cosine(&out, &target).double_value(&[])) * count as f64;
-        }
-        let cosine = sum / n as f64;
-        eprintln!("held out: cosine to the teacher {cosine:.4}");
-        let line = serde_json::json!({ "step": counters.step, "images": counters.images, "seconds": counters.seconds, "held_out_cosine": cosine });
+        let Some(held_out) = &self.held_out else { return };
+        let side = self.config.side_px(self.share(counters.step, counters.seconds));
+        let cosine = |side| held_out.cosine(&self.student.ema_net, side, self.job.device);
+        let (here, door) = (cosine(side), cosine(112));
+        eprintln!("held out: cosine to the teacher {here:.4} at {side} px, {door:.4} at 112 px");
+        let line = serde_json::json!({ "step": counters.step, "images": counters.images, "seconds": counters.seconds,
+            "side_px": side, "held_out_cosine": here, "held_out_cosine_112": door });
         let _ = writeln!(log, "{line}");
     }
 
@@ -310,28 +304,44 @@ fn chips(pixels: &[u8], side: usize) -> Tensor {
     Tensor::from_data_size(pixels, &[n, side, side, 3], Kind::Uint8).permute([0, 3, 1, 2])
 }
 
-/// Plain centre chips of held-out faces, chosen once by the seed, and the teacher's vectors for them.
-fn held_out_chips(
-    source: &Source,
-    held_out: &[u32],
-    teacher: &Tensor,
-    most: usize,
-) -> Option<(Tensor, Tensor)> {
-    if held_out.is_empty() {
-        return None;
+/// Plain centre chips of held-out faces, chosen once by the seed.
+struct HeldOut {
+    source: Source,
+    /// The teacher's vectors, in the order of the source's first batch.
+    target: Tensor,
+}
+
+impl HeldOut {
+    fn new(source: &Source, held_out: &[u32], teacher: &Tensor, most: usize) -> Option<Self> {
+        let mut rows = held_out.to_vec();
+        Random::new(source.seed, Stream::Split, 1).shuffle(&mut rows);
+        rows.truncate(most);
+        let (batch, rows) = (rows.len(), Arc::new(rows));
+        let source = Source { rows, augment: Augment::none(), batch, ..source.clone() };
+        let order: Vec<i64> = source.chips(32).rows.iter().map(|&r| i64::from(r)).collect();
+        (batch > 0).then(|| Self { target: teacher.index_select(0, &Tensor::from_slice(&order)), source })
     }
-    let mut chosen = held_out.to_vec();
-    Random::new(source.seed, Stream::Split, 1).shuffle(&mut chosen);
-    chosen.truncate(most);
-    let plain = Source {
-        rows: Arc::new(chosen.clone()),
-        augment: Augment::none(),
-        batch: chosen.len(),
-        ..source.clone()
-    };
-    let batch = plain.batch(&mut Order::default(), 0, 112);
-    let rows: Vec<i64> = batch.rows.iter().map(|&r| i64::from(r)).collect();
-    Some((chips(&batch.pixels, 112), teacher.index_select(0, &Tensor::from_slice(&rows))))
+
+    /// Mean cosine to the teacher at one size.
+    fn cosine(&self, net: &Compact, side: usize, device: Device) -> f64 {
+        let _no_grad = tch::no_grad_guard();
+        let chips = chips(&self.source.chips(side).pixels, side);
+        let n = chips.size()[0];
+        let mut sum = 0.0;
+        for start in (0..n).step_by(64) {
+            let count = (n - start).min(64);
+            let out = net.forward(&chips.narrow(0, start, count).to_device(device), Mode::EVAL);
+            let target = self.target.narrow(0, start, count).to_device(device);
+            sum += (1.0 - distill::cosine(&out, &target).double_value(&[])) * count as f64;
+        }
+        sum / n as f64
+    }
+}
+
+impl Source {
+    fn chips(&self, side: usize) -> dataset::Batch {
+        self.batch(&mut Order::default(), 0, side)
+    }
 }
 
 fn hash(path: &Path) -> Result<String, TrainError> {
