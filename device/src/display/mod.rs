@@ -6,10 +6,22 @@ use thiserror::Error;
 pub mod canvas;
 pub mod memory;
 pub mod none;
+pub mod png;
+pub mod framebuffer;
+pub mod screens;
+mod examples;
+mod layout;
+mod icons;
+mod palette;
+mod paint;
+mod text;
 
 pub use canvas::Canvas;
+pub use framebuffer::FramebufferDisplay;
 pub use memory::MemoryDisplay;
 pub use none::NoDisplay;
+pub use png::PngDisplay;
+pub use screens::draw;
 
 /// Everything the panel can say. One function draws each, at any panel size.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,193 @@
+//! What each screen says: its tone, its icon, a few words. How it is set is `layout`'s business.
+
+use super::icons::Icon;
+use super::layout::Plan;
+use super::palette::Tone;
+use super::text::displayable;
+use super::{EnrolProblem, Instruction, Screen, ServiceReason};
+use embedded_graphics::draw_target::DrawTarget;
+use embedded_graphics::pixelcolor::Rgb888;
+
+/// Draws `screen` over the whole of `target`, laid out from its size: made for 480×320 and 240×240, sound at any.
+///
+/// # Errors
+/// Only what the target itself reports.
+pub fn draw<D: DrawTarget<Color = Rgb888>>(target: &mut D, screen: &Screen) -> Result<(), D::Error> {
+    let area = target.bounding_box();
+    let plan = Plan::new(area.size, &Card::of(screen));
+    plan.draw(&mut embedded_graphics::draw_target::DrawTargetExt::translated(target, area.top_left))
+}
+
+/// A screen in words: everything that is drawn, nothing about where.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Card {
+    pub(crate) tone: Tone,
+    pub(crate) icon: Icon,
+    /// A short line above the title.
+    pub(crate) kicker: Option<String>,
+    /// What to read first.
+    pub(crate) title: String,
+    /// A short line below the title.
+    pub(crate) note: Option<String>,
+    pub(crate) progress: Progress,
+}
+
+/// What a screen counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    None,
+    /// Whole seconds left of how many: a ring and a number.
+    Countdown {
+        left: u8,
+        total: u8,
+    },
+    /// Steps taken of how many: dots.
+    Steps {
+        taken: u8,
+        wanted: u8,
+    },
+}
+
+impl Card {
+    fn new(tone: Tone, icon: Icon, title: &str, note: &str) -> Self {
+        Self {
+            tone,
+            icon,
+            kicker: None,
+            title: displayable(title),
+            note: (!note.is_empty()).then(|| displayable(note)),
+            progress: Progress::None,
+        }
+    }
+
+    fn under(self, kicker: &str) -> Self {
+        Self { kicker: Some(kicker.to_owned()), ..self }
+    }
+
+    /// The words of `screen`.
+    pub(crate) fn of(screen: &Screen) -> Self {
+        match screen {
+            Screen::Idle { door, clock } if clock.is_empty() => {
+                Self::new(Tone::Quiet, Icon::Padlock, door.as_str(), "")
+            }
+            Screen::Idle { door, clock } => Self::new(Tone::Quiet, Icon::Padlock, clock, door.as_str()),
+            Screen::Instruct(instruction) => Self::instruct(*instruction),
+            Screen::Looking => Self::new(Tone::Guide, Icon::FaceFrame, "One moment", "Looking for a match"),
+            Screen::Welcome { name, seconds_left, seconds_total } => Self {
+                progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
+                ..Self::new(Tone::Good, Icon::Tick, name.as_str(), "").under("Welcome")
+            },
+            Screen::ExitGranted => Self::new(Tone::Good, Icon::DoorOut, "Door is open", "Opened from inside"),
+            Screen::NotRecognised => {
+                Self::new(Tone::Refused, Icon::Cross, "Not recognised", "Please try again")
+            }
+            Screen::Suspended => {
+                Self::new(Tone::Refused, Icon::Barred, "No access now", "Ask the administrator")
+            }
+            Screen::LockedOut { seconds_left, seconds_total } => Self {
+                progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
+                ..Self::new(Tone::Wait, Icon::Padlock, "Please wait", "Too many tries")
+            },
+            Screen::DoorForced => Self::new(Tone::Alarm, Icon::Warning, "Door forced open", "Alarm raised"),
+            Screen::DoorHeld => {
+                Self::new(Tone::Caution, Icon::DoorAlert, "Close the door", "Open for too long")
+            }
+            Screen::Enrol { name, instruction, taken, wanted } => Self {
+                progress: Progress::Steps { taken: *taken, wanted: *wanted },
+                ..instruction
+                    .map_or_else(
+                        || Self::new(Tone::Guide, Icon::FaceFrame, "Keep looking", ""),
+                        |instruction| Self { note: None, ..Self::instruct(instruction) },
+                    )
+                    .under(&displayable(name.as_str()))
+            },
+            Screen::Enrolled { name } => {
+                Self::new(Tone::Good, Icon::FaceTick, name.as_str(), "").under("Enrolled")
+            }
+            Screen::EnrolFailed(problem) => Self::enrol_failed(*problem),
+            Screen::Service(reason) => Self::service(*reason),
+        }
+    }
+
+    fn instruct(instruction: Instruction) -> Self {
+        let (icon, title, note) = match instruction {
+            Instruction::ComeCloser => (Icon::FaceCloser, "Come closer", ""),
+            Instruction::StepBack => (Icon::FaceBack, "Step back", ""),
+            Instruction::HoldStill => (Icon::FaceStill, "Hold still", ""),
+            Instruction::TooDark => (Icon::Moon, "Face the light", "It is too dark"),
+            Instruction::TooBright => (Icon::Sun, "Turn from the light", "It is too bright"),
+            Instruction::OneFaceOnly => (Icon::TwoFaces, "One at a time", "Only one face, please"),
+            Instruction::LookAtCamera => (Icon::FaceTurn, "Look at the camera", ""),
+        };
+        Self::new(Tone::Guide, icon, title, note)
+    }
+
+    fn enrol_failed(problem: EnrolProblem) -> Self {
+        let (tone, icon, note) = match problem {
+            EnrolProblem::TimedOut => (Tone::Wait, Icon::Hourglass, "Time is up"),
+            EnrolProblem::NotOnePerson => (Tone::Refused, Icon::TwoFaces, "More than one person"),
+            EnrolProblem::AlreadyEnrolled => (Tone::Wait, Icon::FaceCard, "This face is known"),
+            EnrolProblem::Storage => (Tone::Refused, Icon::MemoryCard, "Could not be saved"),
+            EnrolProblem::Cancelled => (Tone::Service, Icon::Cross, "Cancelled"),
+        };
+        Self::new(tone, icon, "Not enrolled", note)
+    }
+
+    fn service(reason: ServiceReason) -> Self {
+        let (icon, title, note) = match reason {
+            ServiceReason::Starting => (Icon::Hourglass, "Starting", "One moment"),
+            ServiceReason::Camera => (Icon::CameraOff, OUT, "No camera"),
+            ServiceReason::Models => (Icon::Chip, OUT, "Models missing"),
+            ServiceReason::Storage => (Icon::MemoryCard, OUT, "Storage fault"),
+            ServiceReason::Lock => (Icon::PadlockOff, OUT, "Lock fault"),
+            ServiceReason::Maintenance => (Icon::Wrench, OUT, "Maintenance"),
+        };
+        Self::new(Tone::Service, icon, title, note)
+    }
+}
+
+const OUT: &str = "Out of service";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use facelatch_shared::person::Name;
+
+    fn cards() -> Vec<(&'static str, Card)> {
+        let (door, person) = (Name::new("North door").unwrap(), Name::new("Ada").unwrap());
+        Screen::examples(&door, &person).iter().map(|screen| (screen.slug(), Card::of(screen))).collect()
+    }
+
+    #[test]
+    fn instructions_are_one_to_four_words() {
+        for (slug, card) in cards() {
+            for text in [Some(&card.title), card.note.as_ref(), card.kicker.as_ref()].into_iter().flatten() {
+                assert!((1..=4).contains(&text.split(' ').count()), "{slug} says {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_colour_each_screen_is_told_from_the_others() {
+        let cards = cards();
+        for (i, (slug, card)) in cards.iter().enumerate() {
+            for (other, twin) in &cards[..i] {
+                let same_words =
+                    (&card.kicker, &card.title, &card.note) == (&twin.kicker, &twin.title, &twin.note);
+                assert!(!same_words, "{slug} and {other} say the same");
+                let same_icon = card.icon == twin.icon && card.title == twin.title;
+                assert!(!same_icon, "{slug} and {other} show the same icon under the same title");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_made_displayable_everywhere() {
+        let name = Name::new("\u{E000}王\u{200D}").unwrap();
+        for screen in Screen::examples(&name, &name) {
+            let card = Card::of(&screen);
+            let texts = [Some(card.title), card.note, card.kicker];
+            assert!(texts.into_iter().flatten().all(|text| text == displayable(&text)), "{}", screen.slug());
+        }
+    }
+}
