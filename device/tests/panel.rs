@@ -80,12 +80,17 @@ fn any_size_can_be_drawn() {
     let tiny = [(0, 0), (1, 1), (1, 300), (300, 1), (8, 8)];
     let real = [(64, 32), (128, 64), (128, 160), (320, 240), (240, 320), (800, 480)];
     for (width, height) in tiny.into_iter().chain(real) {
+        let mut pictures = Vec::new();
         for (name, screen) in screens() {
             let canvas = drawn(Size::new(width, height), &screen);
             let pixels = canvas.rgb().as_chunks::<3>().0;
             let ground = pixels.get(pixels.len() / 2 / width.max(1) as usize * width as usize);
             let drawn = pixels.iter().filter(|pixel| Some(*pixel) != ground).count();
             assert!(width.min(height) < 32 || drawn > 100, "{name} is empty at {width}×{height}");
+            pictures.push(canvas);
+        }
+        if width.min(height) >= 32 {
+            sheet(&pictures).write_png(&actual_folder().join(format!("sheet-{width}x{height}.png"))).unwrap();
         }
     }
 }

@@ -66,7 +66,7 @@ impl Icon {
             }
             Self::FaceBack => {
                 d.face(at(12.0, 12.0), 0.8);
-                d.corner_arrows(0.8, 5.0);
+                d.corner_arrows(1.5, 5.2);
             }
             Self::FaceStill => {
                 d.line(Shape::Oval { at: at(12.0, 12.0), rx: 8.2, ry: 10.2 });
@@ -91,11 +91,11 @@ impl Icon {
                 d.face(at(18.1, 12.0), 0.72);
             }
             Self::FaceTurn => {
-                d.line(Shape::Oval { at: at(12.0, 9.4), rx: 6.6, ry: 8.2 });
-                d.fill(Shape::Disc { at: at(12.6, 8.6), radius: 1.15 });
-                d.fill(Shape::Disc { at: at(16.2, 8.6), radius: 1.0 });
-                d.line(Shape::Arc { at: at(12.0, 10.6), radius: 12.0, from: 0.375, sweep: 0.27 });
-                d.arrow_head(at(2.51, 17.95), at(-0.61, -0.79), 3.4);
+                d.line(Shape::Oval { at: at(12.0, 8.4), rx: 6.4, ry: 7.8 });
+                d.fill(Shape::Disc { at: at(12.6, 7.6), radius: 1.15 });
+                d.fill(Shape::Disc { at: at(16.0, 7.6), radius: 1.0 });
+                d.line(Shape::Arc { at: at(12.0, 10.4), radius: 12.0, from: 0.39, sweep: 0.23 });
+                d.arrow_head(at(3.79, 19.15), at(-0.72, -0.69), 3.6);
             }
             Self::FaceFrame => {
                 d.face(at(12.0, 12.0), 0.74);
@@ -120,6 +120,7 @@ impl Icon {
             }
             Self::DoorAlert => {
                 d.open_door();
+                d.path(WIDTH, &[(12.6, 8.4), (12.6, 15.6)]);
                 d.path(3.0, &[(19.6, 4.6), (19.6, 13.4)]);
                 d.fill(Shape::Disc { at: at(19.6, 18.8), radius: 1.8 });
             }
@@ -296,7 +297,7 @@ mod tests {
         let mut picture = Picture::new(Rgb888::BLACK);
         let centre = at(60.0, 60.0);
         picture.add(Shape::Disc { at: centre, radius: 58.0 }, Pen::Fill, Rgb888::BLUE);
-        let scale = 116.0 * 0.64 / GRID;
+        let scale = 116.0 * 0.68 / GRID;
         let origin = at(60.0 - scale * GRID / 2.0, 60.0 - scale * GRID / 2.0);
         icon.add_to(&mut picture, Place { origin, scale, mark: Rgb888::WHITE, behind: Rgb888::BLUE });
         let mut canvas = Canvas::new(Size::new(SIDE, SIDE));

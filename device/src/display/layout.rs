@@ -103,7 +103,7 @@ impl Plan {
         let disc_radius = radius * 0.86;
         let mut picture = Picture::new(colors.ground);
         picture.add(Shape::Disc { at: centre, radius: disc_radius }, Pen::Fill, colors.disc);
-        let scale = disc_radius * 2.0 * 0.64 / GRID;
+        let scale = disc_radius * 2.0 * 0.68 / GRID;
         let origin = at(centre.x - scale * GRID / 2.0, centre.y - scale * GRID / 2.0);
         card.icon.add_to(&mut picture, Place { origin, scale, mark: colors.mark, behind: colors.disc });
         if let Progress::Countdown { left, total } = card.progress {
