@@ -4,9 +4,16 @@ use std::path::{Path, PathBuf};
 
 use facelatch_shared::decision::{DecisionRule, MAX_WINDOW};
 use facelatch_shared::person::Name;
+use facelatch_shared::quality::Gate;
 use facelatch_shared::score::Threshold;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::camera::PixelFormat;
+use crate::camera::choose::Wish;
+use crate::camera::v4l::V4lSpec;
+use crate::inputs::gpio::InputsSpec;
+use crate::lock::gpio::GpioLockSpec;
 
 /// The whole file. Every table and key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,16 +25,18 @@ pub struct Config {
     pub models: ModelsConfig,
     /// Which camera.
     pub camera: CameraConfig,
+    /// When a face is good enough.
+    pub gate: Gate,
     /// When the door opens.
     pub decision: DecisionConfig,
     /// Times of the session.
     pub session: SessionConfig,
     /// How people are enrolled at the door.
     pub enrol: EnrolConfig,
-    /// The strike or maglock.
-    pub lock: LockConfig,
+    /// The strike or maglock; without one, decisions are shown and logged only.
+    pub lock: Option<GpioLockSpec>,
     /// Contacts and buttons.
-    pub inputs: InputsConfig,
+    pub inputs: InputsSpec,
     /// The panel.
     pub panel: PanelConfig,
 }
@@ -131,44 +140,6 @@ pub struct EnrolConfig {
     pub timeout_s: u16,
 }
 
-/// The strike or maglock.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum LockConfig {
-    /// No lock is wired: decisions are shown and logged only.
-    #[default]
-    None,
-    /// A strike that holds the door shut without power (fail-secure).
-    Strike(GpioLine),
-    /// A magnet that holds the door shut with power (fail-safe).
-    Maglock(GpioLine),
-}
-
-/// Contacts and buttons; each may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InputsConfig {
-    /// The door contact: active means open.
-    pub door_contact: Option<GpioLine>,
-    /// Request to exit: active means pressed.
-    pub exit_button: Option<GpioLine>,
-    /// The installer's service button.
-    pub service_button: Option<GpioLine>,
-}
-
-/// One line of one chip.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GpioLine {
-    /// The chip's device, `/dev/gpiochip0`.
-    pub chip: PathBuf,
-    /// The line's offset on it.
-    pub line: u32,
-    /// Electrically low means active.
-    #[serde(default)]
-    pub active_low: bool,
-}
-
 /// The panel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -264,8 +235,15 @@ impl Config {
         if !(3..=8).contains(&self.enrol.views) {
             return Err(format!("enrol.views is {}: 3 to 8 views are taken", self.enrol.views));
         }
-        if self.models.detector_width_px % 32 != 0 || self.models.detector_height_px % 32 != 0 {
-            return Err("models.detector_width_px and detector_height_px are multiples of 32".into());
+        if let Some(fault) = self.gate.fault() {
+            return Err(format!("[gate]: {fault}"));
+        }
+        for side in [self.models.detector_width_px, self.models.detector_height_px] {
+            if !(64..=1280).contains(&side) {
+                return Err(format!(
+                    "models.detector_width_px and detector_height_px are 64 to 1280, not {side}"
+                ));
+            }
         }
         Ok(())
     }
@@ -288,7 +266,7 @@ impl Default for ModelsConfig {
             detector: "yunet".into(),
             embedder: "sface".into(),
             detector_width_px: 320,
-            detector_height_px: 256,
+            detector_height_px: 240,
         }
     }
 }
@@ -302,6 +280,20 @@ impl Default for CameraConfig {
             format: CameraFormat::Auto,
             timeout_ms: 2_000,
         }
+    }
+}
+
+impl CameraConfig {
+    /// What the camera is opened with.
+    #[must_use]
+    pub fn spec(&self) -> V4lSpec {
+        let format = match self.format {
+            CameraFormat::Auto => None,
+            CameraFormat::Yuyv => Some(PixelFormat::Yuyv),
+            CameraFormat::Mjpeg => Some(PixelFormat::Mjpeg),
+        };
+        let wish = Wish { format, width_px: self.width_px, height_px: self.height_px };
+        V4lSpec { device: self.device.clone(), wish, frame_timeout_ms: self.timeout_ms }
     }
 }
 
@@ -381,7 +373,7 @@ mod tests {
             "{error}"
         );
         let error =
-            Config::parse("[lock]\nkind = \"strike\"\nchip = \"/dev/gpiochip0\"\nline = 3\nactive = true\n")
+            Config::parse("[lock]\nkind = \"strike\"\nactive_low = false\nchip = \"/dev/gpiochip0\"\nline = 3\nactive = true\n")
                 .unwrap_err();
         assert!(error.contains("active"), "{error}");
     }
@@ -394,7 +386,7 @@ mod tests {
             ("[decision]\nwindow = 17", "window"),
             ("[session]\nopen_s = 0", "at least 1"),
             ("[enrol]\nviews = 1", "3 to 8"),
-            ("[models]\ndetector_width_px = 333", "multiples of 32"),
+            ("[models]\ndetector_width_px = 3", "64 to 1280"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

@@ -22,6 +22,8 @@ pub struct EventLog {
     bytes: usize,
     limit_bytes: usize,
     lost: u32,
+    /// Events since they were last asked for, for whoever watches the door.
+    recent: Vec<EventKind>,
 }
 
 /// What one reading of the log found.
@@ -75,6 +77,7 @@ impl EventLog {
             bytes: bytes.len(),
             limit_bytes,
             lost: 0,
+            recent: Vec::new(),
         };
         Ok((log, read.verification))
     }
@@ -82,6 +85,10 @@ impl EventLog {
     /// Appends one event; durable when it returns `true`. When it cannot be stored it is counted, and the count is stored with the next
     /// event that can.
     pub fn record(&mut self, at: UnixMs, uptime: Millis, kind: EventKind) -> bool {
+        tracing::info!(event = ?kind, "door");
+        if self.recent.len() < RECENT {
+            self.recent.push(kind.clone());
+        }
         let mut bytes = Vec::new();
         let (mut link, mut seq) = (self.link, self.next_seq);
         let count = self.lost;
@@ -119,6 +126,11 @@ impl EventLog {
         let bytes = self.store.load()?;
         let read = read(&self.key, &bytes);
         Ok((read.events, read.verification))
+    }
+
+    /// What was recorded, stored or not, since this was last called; at most the first 64.
+    pub fn take_recent(&mut self) -> Vec<EventKind> {
+        std::mem::take(&mut self.recent)
     }
 
     /// Keeps the newest half.
@@ -219,6 +231,8 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
         Err(_) => unreachable!("events have known lengths and a growing buffer"),
     }
 }
+
+const RECENT: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,1 +1,302 @@
-//! To be written.
+//! Three threads and what flows between them: capture (newest frame only), vision (frame to observation), session (the door).
+//!
+//! No state is shared. Queues are bounded: one frame between capture and vision, two observations between vision and session. The
+//! session thread is the caller's; when it ends, for whatever reason, the lock is secured and the others end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use facelatch_shared::observation::Observation;
+use facelatch_shared::protocol::{Handler, Request, Response};
+use facelatch_shared::vision::Eyes;
+use thiserror::Error;
+
+use crate::camera::backoff::Backoff;
+use crate::camera::pace::Pace;
+use crate::camera::{Camera, CameraError, RawFrame};
+use crate::clock::Clock;
+use crate::control::ControlMessage;
+use crate::decode::Decoder;
+use crate::door::{Door, FrameReport};
+use crate::mailbox::{Closer, Consumer, Producer, TakeError, mailbox};
+use crate::pipeline::see;
+
+/// Opens the camera, again and again if need be.
+pub type OpenCamera<'a> = Box<dyn FnMut() -> Result<Box<dyn Camera>, CameraError> + Send + 'a>;
+
+/// Where frames come from and when to stop.
+pub struct Source<'a> {
+    /// Opens the camera.
+    pub open_camera: OpenCamera<'a>,
+    /// Time, for the pauses between attempts.
+    pub clock: Arc<dyn Clock>,
+    /// Of a replayed camera: told when a frame is dealt with.
+    pub pace: Option<Arc<Pace>>,
+    /// Set by a signal or a test: end in order.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Whoever watches the door at work, on the session thread.
+pub trait Watcher {
+    /// A frame was dealt with. The requests it returns are answered before the next frame, as if an administrator had sent them.
+    fn frame(&mut self, report: &FrameReport) -> Vec<Request>;
+
+    /// The answer to one of those requests.
+    fn answered(&mut self, _response: &Response) {}
+
+    /// A frame could not be read, and why.
+    fn bad_frame(&mut self, _seq: u64, _what: &str) {}
+}
+
+/// Watches nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoWatcher;
+
+impl Watcher for NoWatcher {
+    fn frame(&mut self, _report: &FrameReport) -> Vec<Request> {
+        Vec::new()
+    }
+}
+
+/// How a run ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The recording is over.
+    RecordingOver,
+}
+
+/// Runs `door` until it is told to stop or the recording is over.
+///
+/// # Errors
+/// [`RunError`] when a thread died; the lock is secured then as well.
+pub fn run(
+    mut door: Door,
+    eyes: Eyes,
+    source: Source<'_>,
+    control: &Receiver<ControlMessage>,
+    watcher: &mut dyn Watcher,
+) -> Result<Ended, RunError> {
+    let (to_session, from_others) = sync_channel(OBSERVATIONS);
+    let (producer, consumer) = mailbox::<RawFrame>();
+    let Source { open_camera, clock, pace, stop } = source;
+    std::thread::scope(|scope| {
+        // Whatever ends the session, a panic included, ends the other threads.
+        let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
+        let (capture_out, stopping, capture_clock) = (to_session.clone(), &*stop, &*clock);
+        scope.spawn(move || {
+            supervised("capture", &capture_out, || {
+                capture(open_camera, producer, &capture_out, capture_clock, stopping);
+            });
+        });
+        scope.spawn(move || {
+            supervised("vision", &to_session, || vision(eyes, consumer, &to_session, stopping));
+        });
+        let ended = session(&mut door, &from_others, control, watcher, pace.as_deref(), &*clock, &stop);
+        if ended.is_ok() {
+            door.stop();
+        }
+        // Unblocks a sender that waits for room.
+        drop(from_others);
+        ended
+    })
+}
+
+/// What reaches the session.
+enum News {
+    Seen { observation: Box<Observation>, dropped: u64 },
+    BadFrame { seq: u64, what: String },
+    Camera { ok: bool },
+    RecordingOver,
+    Died { thread: &'static str, what: String },
+}
+
+fn capture(
+    mut open: OpenCamera<'_>,
+    mut out: Producer<RawFrame>,
+    news: &SyncSender<News>,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+) {
+    let mut frame = RawFrame::default();
+    let mut backoff = Backoff::new();
+    let mut was_ok = true;
+    while !stop.load(Ordering::SeqCst) {
+        let ended = match open() {
+            Ok(mut camera) => {
+                tracing::info!(camera = camera.describe(), "the camera is open");
+                stream(&mut *camera, &mut frame, &mut out, |_| {
+                    backoff.succeeded();
+                    if !std::mem::replace(&mut was_ok, true) {
+                        let _ = news.send(News::Camera { ok: true });
+                    }
+                    !stop.load(Ordering::SeqCst)
+                })
+            }
+            Err(error) => Some(error),
+        };
+        match ended {
+            None => return,
+            Some(CameraError::Ended) => {
+                let _ = news.send(News::RecordingOver);
+                return;
+            }
+            Some(error) => {
+                if std::mem::replace(&mut was_ok, false) {
+                    tracing::error!(%error, "no frames");
+                    let _ = news.send(News::Camera { ok: false });
+                }
+                let wait_ms = backoff.failed(clock.now());
+                sleep_unless(stop, clock, wait_ms);
+            }
+        }
+    }
+}
+
+/// Publishes frames until the camera fails (`Some`) or nobody wants more (`None`).
+fn stream(
+    camera: &mut dyn Camera,
+    frame: &mut RawFrame,
+    out: &mut Producer<RawFrame>,
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Option<CameraError> {
+    loop {
+        if let Err(error) = camera.next_frame(frame) {
+            return Some(error);
+        }
+        if !go_on(frame.seq) || out.publish(frame).is_err() {
+            return None;
+        }
+    }
+}
+
+fn vision(mut eyes: Eyes, mut frames: Consumer<RawFrame>, news: &SyncSender<News>, stop: &AtomicBool) {
+    let mut decoder = Decoder::default();
+    let mut frame = RawFrame::default();
+    while !stop.load(Ordering::SeqCst) {
+        match frames.take(&mut frame, FRAME_WAIT) {
+            Ok(()) => {}
+            Err(TakeError::Closed) => return,
+            Err(_) => continue,
+        }
+        let seen = match see(&frame, &mut decoder, &mut eyes) {
+            Ok(observation) => News::Seen { observation: Box::new(observation), dropped: frames.dropped() },
+            Err(error) => News::BadFrame { seq: frame.seq, what: error.to_string() },
+        };
+        if news.send(seen).is_err() {
+            return;
+        }
+    }
+}
+
+fn session(
+    door: &mut Door,
+    news: &Receiver<News>,
+    control: &Receiver<ControlMessage>,
+    watcher: &mut dyn Watcher,
+    pace: Option<&Pace>,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+) -> Result<Ended, RunError> {
+    while !stop.load(Ordering::SeqCst) {
+        while let Ok(ControlMessage { request, reply }) = control.try_recv() {
+            // A client that went away gets no answer.
+            let _ = reply.try_send(door.handle(request));
+        }
+        match news.recv_timeout(until_next(door, clock)) {
+            Ok(News::Seen { observation, dropped }) => {
+                door.set_dropped(dropped);
+                let seq = observation.frame_seq;
+                let report = door.attend(*observation);
+                for request in watcher.frame(&report) {
+                    watcher.answered(&door.handle(request));
+                }
+                if let Some(pace) = pace {
+                    pace.done(seq);
+                }
+            }
+            Ok(News::BadFrame { seq, what }) => {
+                tracing::debug!(seq, what, "a frame could not be read");
+                door.bad_frame();
+                watcher.bad_frame(seq, &what);
+                if let Some(pace) = pace {
+                    pace.done(seq);
+                }
+            }
+            Ok(News::Camera { ok }) => door.camera(ok),
+            Ok(News::RecordingOver) => return Ok(Ended::RecordingOver),
+            Ok(News::Died { thread, what }) => return Err(RunError::Died { thread, what }),
+            Err(RecvTimeoutError::Timeout) => door.tick(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(RunError::Died { thread: "vision", what: "it ended on its own".into() });
+            }
+        }
+    }
+    Ok(Ended::Stopped)
+}
+
+/// How long the session may wait for news: until its next timer, and never so long that a contact would be missed.
+fn until_next(door: &Door, clock: &dyn Clock) -> Duration {
+    let due_ms = door.next_deadline().map_or(CONTACTS_EVERY_MS, |at| at.since(clock.now()));
+    Duration::from_millis(due_ms.clamp(1, CONTACTS_EVERY_MS))
+}
+
+/// Runs a thread's work; a panic is news like any other, so that the session ends in order instead of waiting for ever.
+fn supervised(thread: &'static str, news: &SyncSender<News>, work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without words".into());
+        let _ = news.send(News::Died { thread, what });
+    }
+}
+
+fn sleep_unless(stop: &AtomicBool, clock: &dyn Clock, ms: u64) {
+    let mut left = ms;
+    while left > 0 && !stop.load(Ordering::SeqCst) {
+        let now = left.min(100);
+        clock.wait_ms(now);
+        left -= now;
+    }
+}
+
+/// Ends the other threads when the session does.
+struct Ending<'a> {
+    stop: &'a AtomicBool,
+    closer: Closer,
+    pace: Option<Arc<Pace>>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.closer.close();
+        if let Some(pace) = &self.pace {
+            pace.close();
+        }
+    }
+}
+
+/// Why a run ended out of order.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A thread ended that should not have.
+    #[error("the {thread} thread died: {what}; the door is secured")]
+    Died {
+        /// Which.
+        thread: &'static str,
+        /// What it said.
+        what: String,
+    },
+}
+
+const OBSERVATIONS: usize = 2;
+const FRAME_WAIT: Duration = Duration::from_millis(200);
+const CONTACTS_EVERY_MS: u64 = 50;

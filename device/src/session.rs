@@ -43,6 +43,7 @@ pub enum Input {
 }
 
 /// One frame, matched.
+#[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
 #[derive(Clone, Debug)]
 pub enum Sighting {
     /// No probe, and why.
@@ -65,6 +66,7 @@ pub struct Matched {
 }
 
 /// What is to be done, in order.
+#[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Release the lock.
@@ -108,6 +110,7 @@ pub struct Session {
     last_enrolment: Enrolment,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
 #[derive(Debug)]
 enum Phase {
     /// Looking out for people.
@@ -256,6 +259,12 @@ impl Session {
     #[must_use]
     pub const fn camera_ok(&self) -> bool {
         self.camera_ok
+    }
+
+    /// Whether an enrolment is under way.
+    #[must_use]
+    pub const fn is_enrolling(&self) -> bool {
+        matches!(self.phase, Phase::Enrolling(_))
     }
 
     /// How the last enrolment stands.

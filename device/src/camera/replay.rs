@@ -38,6 +38,15 @@ impl Shot {
         self
     }
 
+    /// How many frames of it reach the door: none of a camera that is unplugged.
+    #[must_use]
+    pub const fn playing(&self) -> u64 {
+        match self.fault {
+            Some(Fault::Unplugged { .. }) => 0,
+            _ => self.frames as u64,
+        }
+    }
+
     /// Milliseconds from one frame to the next.
     #[must_use]
     pub const fn every_ms(mut self, interval_ms: u64) -> Self {
@@ -149,9 +158,7 @@ impl Replay {
     pub fn shot_of(&self, seq: u64) -> Option<usize> {
         let mut last = 0;
         self.shared.shots.iter().position(|shot| {
-            if !matches!(shot.fault, Some(Fault::Unplugged { .. })) {
-                last += u64::from(shot.frames);
-            }
+            last += shot.playing();
             seq >= 1 && seq <= last
         })
     }

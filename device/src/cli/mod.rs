@@ -5,6 +5,7 @@
 
 mod daemon;
 pub mod demo;
+mod bench_stages;
 mod people;
 mod events;
 mod status;
@@ -47,6 +48,8 @@ enum Command {
     Status(status::Args),
     /// Print a configuration with every key, its meaning and its default
     Config(config::Args),
+    /// Time each stage of the pipeline on a folder of pictures
+    BenchStages(crate::bench::BenchArgs),
 }
 
 impl Cli {
@@ -71,6 +74,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Events(args)) => load_config(config).and_then(|config| events::run(args, &config)),
         Some(Command::Status(args)) => load_config(config).and_then(|config| status::run(args, &config)),
         Some(Command::Config(args)) => config::run(args),
+        Some(Command::BenchStages(args)) => bench_stages::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -2,6 +2,7 @@
 
 pub mod gpio;
 pub mod fake;
+pub mod none;
 
 use thiserror::Error;
 

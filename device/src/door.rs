@@ -1,0 +1,331 @@
+//! One door: the session with everything that it moves. Lives on the session thread and owns lock, panel, contacts, people and log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use facelatch_shared::embedding::ModelBinding;
+use facelatch_shared::event::EventKind;
+use facelatch_shared::gallery::MatchReport;
+use facelatch_shared::observation::{Observation, StageTimings};
+use facelatch_shared::person::Name;
+use facelatch_shared::protocol::{Handler, RefusedKind, Request, Response, Status};
+use facelatch_shared::quality::{Quality, Unusable};
+use facelatch_shared::time::Millis;
+
+use crate::clock::Clock;
+use crate::control::answer;
+use crate::display::{Display, Screen};
+use crate::event_log::EventLog;
+use crate::inputs::{InputState, Inputs};
+use crate::lock::Lock;
+use crate::people::People;
+use crate::pipeline::look_up;
+use crate::session::{Action, Actions, Input, Session};
+
+/// What a door is made of.
+pub struct Parts {
+    /// The state machine.
+    pub session: Session,
+    /// Who is known.
+    pub people: People,
+    /// What happened.
+    pub log: EventLog,
+    /// The strike or maglock.
+    pub lock: Box<dyn Lock>,
+    /// Contacts and buttons.
+    pub inputs: Box<dyn Inputs>,
+    /// The panel.
+    pub display: Box<dyn Display>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What probes are bound to.
+    pub binding: ModelBinding,
+    /// The door's name.
+    pub name: Name,
+}
+
+/// A door at work. Dropping it secures the lock.
+pub struct Door {
+    parts: Parts,
+    started: Millis,
+    shown: Option<Screen>,
+    contacts: InputState,
+    frames: u64,
+    dropped: u64,
+    bad_frames: BadFrames,
+    display_ok: bool,
+    inputs_ok: bool,
+}
+
+/// What one frame led to, for whoever watches: the demo's story, the debug log.
+#[derive(Debug)]
+pub struct FrameReport {
+    /// The frame's number.
+    pub seq: u64,
+    /// When it was taken.
+    pub at: Millis,
+    /// Faces found in it.
+    pub faces: usize,
+    /// The attended face, or why there was none.
+    pub quality: Result<Quality, Unusable>,
+    /// The gallery's answer.
+    pub report: Option<MatchReport>,
+    /// Time spent by stage.
+    pub timings: StageTimings,
+    /// What was logged since the last report.
+    pub events: Vec<EventKind>,
+    /// What the panel shows now.
+    pub screen: Screen,
+}
+
+#[derive(Debug, Default)]
+struct BadFrames {
+    count: u32,
+    last_report: Option<Millis>,
+}
+
+impl Door {
+    /// Secures the lock, shows the idle screen and logs the start.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        let mut door = Self {
+            started: parts.clock.now(),
+            parts,
+            shown: None,
+            contacts: InputState::default(),
+            frames: 0,
+            dropped: 0,
+            bad_frames: BadFrames::default(),
+            display_ok: true,
+            inputs_ok: true,
+        };
+        door.log(EventKind::Started {
+            version: version(),
+            model: door.parts.binding,
+            people: u32::try_from(door.parts.people.len()).unwrap_or(u32::MAX),
+        });
+        if let Err(error) = door.parts.lock.secure() {
+            tracing::error!(%error, "the lock could not be secured");
+            door.step(Input::LockFault);
+        }
+        door.tick();
+        door
+    }
+
+    /// One frame, from the match to the log.
+    pub fn attend(&mut self, mut observation: Observation) -> FrameReport {
+        self.frames += 1;
+        let found = look_up(&mut observation, &self.parts.people, self.parts.binding);
+        let report = found.report;
+        self.read_contacts();
+        self.step(Input::Seen(found.sighting));
+        self.show();
+        FrameReport {
+            seq: observation.frame_seq,
+            at: observation.at,
+            faces: observation.faces.len(),
+            quality: observation.attended.map(|probe| probe.quality),
+            report,
+            timings: observation.timings,
+            events: self.parts.log.take_recent(),
+            screen: self.screen(),
+        }
+    }
+
+    /// Time has passed: contacts, timers, panel.
+    pub fn tick(&mut self) {
+        self.read_contacts();
+        self.step(Input::Tick);
+        self.show();
+    }
+
+    /// A frame could not be read. Logged as a count, at most every ten seconds.
+    pub fn bad_frame(&mut self) {
+        let now = self.parts.clock.now();
+        self.bad_frames.count += 1;
+        if self.bad_frames.last_report.is_none_or(|last| now.since(last) >= BAD_FRAMES_EVERY_MS) {
+            let count = std::mem::take(&mut self.bad_frames.count);
+            self.bad_frames.last_report = Some(now);
+            self.log(EventKind::BadFrames { count });
+        }
+        self.tick();
+    }
+
+    /// The camera gives frames, or no longer does.
+    pub fn camera(&mut self, ok: bool) {
+        self.step(Input::Camera { ok });
+        self.show();
+    }
+
+    /// How many frames were dropped because vision was busy, since the start.
+    pub const fn set_dropped(&mut self, dropped: u64) {
+        self.dropped = dropped;
+    }
+
+    /// When [`tick`](Self::tick) is due at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.parts.session.next_deadline()
+    }
+
+    /// Secures the lock and logs the end.
+    pub fn stop(mut self) {
+        self.secure_lock();
+        self.log(EventKind::Stopped);
+    }
+
+    /// What the panel shows.
+    #[must_use]
+    pub fn screen(&self) -> Screen {
+        self.parts.session.screen(self.parts.clock.now())
+    }
+
+    /// Who is enrolled.
+    #[must_use]
+    pub const fn people(&self) -> &People {
+        &self.parts.people
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut pending = VecDeque::from([input]);
+        while let Some(input) = pending.pop_front() {
+            let actions = self.parts.session.step(self.parts.clock.now(), input);
+            self.act(actions, &mut pending);
+        }
+    }
+
+    /// Does what the session says; what comes of it goes back to the session.
+    fn act(&mut self, actions: Actions, answers: &mut VecDeque<Input>) {
+        for action in actions {
+            match action {
+                Action::Release => {
+                    if let Err(error) = self.parts.lock.release() {
+                        tracing::error!(%error, "the lock could not be released");
+                        self.secure_lock();
+                        answers.push_back(Input::LockFault);
+                    }
+                }
+                Action::Secure => {
+                    if !self.secure_lock() {
+                        answers.push_back(Input::LockFault);
+                    }
+                }
+                Action::Log(kind) => self.log(kind),
+                Action::Enrol { name, templates } => {
+                    let now = self.parts.clock.unix();
+                    let stored = self.parts.people.enrol(name, templates.to_vec(), self.parts.binding, now);
+                    if let Err(error) = &stored {
+                        tracing::error!(%error, "the enrolment could not be stored");
+                    }
+                    answers.push_back(Input::EnrolStored(stored.ok()));
+                }
+            }
+        }
+    }
+
+    fn secure_lock(&mut self) -> bool {
+        match self.parts.lock.secure() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the lock could not be secured");
+                false
+            }
+        }
+    }
+
+    fn log(&mut self, kind: EventKind) {
+        self.parts.log.record(self.parts.clock.unix(), self.parts.clock.now(), kind);
+    }
+
+    fn read_contacts(&mut self) {
+        match self.parts.inputs.read() {
+            Ok(contacts) => {
+                self.inputs_ok = true;
+                if contacts != self.contacts {
+                    self.contacts = contacts;
+                    self.step(Input::Contacts(contacts));
+                }
+            }
+            Err(error) if self.inputs_ok => {
+                self.inputs_ok = false;
+                tracing::error!(%error, "the contacts cannot be read; their last state stands");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn show(&mut self) {
+        let screen = self.screen();
+        if self.shown.as_ref() == Some(&screen) {
+            return;
+        }
+        match self.parts.display.show(&screen) {
+            Ok(()) => self.display_ok = true,
+            Err(error) if self.display_ok => {
+                self.display_ok = false;
+                tracing::error!(%error, "the panel cannot be drawn; the door works on");
+            }
+            Err(_) => {}
+        }
+        self.shown = Some(screen);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: version(),
+            uptime_s: self.parts.clock.now().since(self.started) / 1000,
+            door: self.parts.name.clone(),
+            people: u32::try_from(self.parts.people.len()).unwrap_or(u32::MAX),
+            frames: self.frames,
+            dropped: self.dropped,
+            camera_ok: self.parts.session.camera_ok(),
+            released: self.parts.session.is_released(),
+        }
+    }
+}
+
+impl Handler for Door {
+    fn handle(&mut self, request: Request) -> Response {
+        let response = match request {
+            Request::Status => Response::Status(self.status()),
+            Request::Enrol { .. } if !self.parts.session.camera_ok() => Response::refused(
+                RefusedKind::Busy,
+                "the camera gives no pictures: look at `facelatchd status`",
+            ),
+            Request::Enrol { .. } if self.parts.session.is_enrolling() => {
+                Response::refused(RefusedKind::Busy, "an enrolment is under way: wait for it, or call it off")
+            }
+            Request::Enrol { name } => {
+                self.step(Input::StartEnrol(name));
+                Response::Enrolment(self.parts.session.enrolment())
+            }
+            Request::EnrolProgress => Response::Enrolment(self.parts.session.enrolment()),
+            Request::CancelEnrol => {
+                self.step(Input::CancelEnrol);
+                Response::Enrolment(self.parts.session.enrolment())
+            }
+            other => answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, other),
+        };
+        self.show();
+        response
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Also on a panic: whatever happened, nobody comes in from outside.
+        self.secure_lock();
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
+fn version() -> heapless::String<24> {
+    heapless::String::try_from(env!("CARGO_PKG_VERSION")).unwrap_or_default()
+}
+
+const BAD_FRAMES_EVERY_MS: u64 = 10_000;
