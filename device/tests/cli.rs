@@ -1,5 +1,7 @@
 //! The real program, as an administrator runs it on the board: without a daemon on the door's files, and with one through its socket.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::sync_channel;

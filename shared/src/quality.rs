@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn stripes(dark: u8, light: u8) -> [u8; CHIP_BYTES] {
-        core::array::from_fn(|i| if (i / 3 % CHIP_PX) / 2 % 2 == 0 { dark } else { light })
+        core::array::from_fn(|i| if ((i / 3 % CHIP_PX) / 2).is_multiple_of(2) { dark } else { light })
     }
 
     fn verdict(chip: &[u8; CHIP_BYTES], detection: &Detection) -> Result<(), Unusable> {

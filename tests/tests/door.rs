@@ -1,6 +1,8 @@
 //! The door end to end on real photographs: import the models, enrol at the door, open for known faces, stay shut for strangers,
 //! remember everything over a restart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::PathBuf;
 
 use facelatch_device::demo::{self, DemoArgs};
