@@ -1,5 +1,6 @@
 //! An imported model beside the unchanged file, both run by onnxruntime. Skipped, loudly, where Python has no onnxruntime or the
 //! third-party files are not fetched; `FACELATCH_PYTHON` names another Python.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -99,15 +99,15 @@ pub enum ImportError {
         reason: String,
     },
     /// A model of another kind.
-    #[error("{} is not a usable {kind}: {wanted} due, found {found}", file.display())]
+    #[error("{} is no usable {kind}: {wanted} due, found {found}", file.display())]
     Kind {
         /// The file.
         file: PathBuf,
         /// The kind asked for.
         kind: ModelKind,
-        /// What a model of that kind has.
+        /// What a model of that kind has, with the verb.
         wanted: String,
-        /// What this one has, with element counts.
+        /// What this one has, with element counts where it ran.
         found: String,
     },
     /// The manifest entry contradicts itself.

@@ -74,26 +74,28 @@ pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
             origin: format!("{} {}", preset.source.package, preset.source.version),
         });
     }
-    let prepared = prepare(preset, file, &published)?;
-    let source = Source { sha256: hash, ..preset.source.clone() };
-    let entry = ManifestEntry {
+    // A contract that contradicts itself is named as such, before the network trips over it.
+    let mut entry = ManifestEntry {
         name: preset.name.clone(),
         kind: preset.kind,
         family: preset.family,
         file: format!("{}.onnx", preset.name),
-        sha256: FileHash::of(&prepared.bytes),
+        sha256: hash,
         licence: preset.licence.clone(),
         default_threshold: preset.default_threshold,
         threshold_note: preset.threshold_note.clone(),
-        source,
+        source: Source { sha256: hash, ..preset.source.clone() },
         contract: preset.contract,
     };
     manifest.upsert(entry.clone());
-    // The entry is checked before the model file takes its place.
     toml::to_string(&manifest)
         .map_err(|e| e.to_string())
         .and_then(|text| Manifest::parse(&text, out).map_err(|e| e.to_string()))
         .map_err(|reason| ImportError::Entry { name: preset.name.clone(), reason })?;
+
+    let prepared = prepare(preset, file, &published)?;
+    entry.sha256 = FileHash::of(&prepared.bytes);
+    manifest.upsert(entry.clone());
     write(out, &entry.file, &prepared.bytes)?;
     manifest.save(out)?;
     Ok(Imported {
@@ -120,7 +122,7 @@ pub fn check(entry: &ManifestEntry, dir: &Path) -> Result<(), ImportError> {
         .map_err(|e| ImportError::NotOnnx { file: file.clone(), reason: e.to_string() })?;
     let answers = verify::run(&bytes, entry.contract.width_px, entry.contract.height_px)
         .map_err(|reason| ImportError::Tract { file: file.clone(), reason })?;
-    check_kind(entry.kind, &file, &model, &answers)
+    check_kind(entry.kind, &file, &model, Some(&answers))
 }
 
 struct Prepared {
@@ -141,10 +143,11 @@ fn prepare(preset: &Preset, file: &Path, published: &[u8]) -> Result<Prepared, I
         .map_err(|reason| ImportError::Rewrite { file: file.into(), reason })?;
     let weights_compared = verify::same_meaning(&original, &rewritten)
         .map_err(|reason| ImportError::Meaning { file: file.into(), reason })?;
+    check_kind(preset.kind, file, &rewritten, None)?;
     let bytes = rewritten.encode_to_vec();
     let answers = verify::run(&bytes, width_px, height_px)
         .map_err(|reason| ImportError::Tract { file: file.into(), reason })?;
-    check_kind(preset.kind, file, &rewritten, &answers)?;
+    check_kind(preset.kind, file, &rewritten, Some(&answers))?;
     let golden_difference = if preset.golden.is_empty() {
         None
     } else {
@@ -155,28 +158,38 @@ fn prepare(preset: &Preset, file: &Path, published: &[u8]) -> Result<Prepared, I
     Ok(Prepared { bytes, changes, weights_compared, golden_difference })
 }
 
+/// Compares the outputs with those of `kind`: their names before the network has run, their sizes too once it has.
 fn check_kind(
     kind: ModelKind,
     file: &Path,
     model: &ModelProto,
-    answers: &verify::Answers,
+    answers: Option<&verify::Answers>,
 ) -> Result<(), ImportError> {
     let names: Vec<&str> =
         model.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name.as_str()).collect();
-    let sizes: Vec<usize> = answers.outputs.iter().map(Vec::len).collect();
-    let fits = match kind {
-        ModelKind::Embedder => sizes == [embedding::DIM],
-        ModelKind::Detector => DETECTOR_OUTPUTS.iter().all(|name| names.contains(name)),
+    let sizes: Option<Vec<usize>> = answers.map(|answers| answers.outputs.iter().map(Vec::len).collect());
+    let fits = match (kind, &sizes) {
+        (ModelKind::Embedder, None) => names.len() == 1,
+        (ModelKind::Embedder, Some(sizes)) => *sizes == [embedding::DIM],
+        (ModelKind::Detector, _) => DETECTOR_OUTPUTS.iter().all(|name| names.contains(name)),
     };
     if fits {
         return Ok(());
     }
     let wanted = match kind {
-        ModelKind::Embedder => format!("one output of {} numbers", embedding::DIM),
-        ModelKind::Detector => format!("YuNet's outputs {}", DETECTOR_OUTPUTS.join(", ")),
+        ModelKind::Embedder => format!("one output of {} numbers is", embedding::DIM),
+        ModelKind::Detector => format!("YuNet's outputs {} are", DETECTOR_OUTPUTS.join(", ")),
     };
-    let found = names.iter().zip(&sizes).map(|(name, size)| format!("{name} ({size})")).collect::<Vec<_>>();
-    Err(ImportError::Kind { file: file.into(), kind, wanted, found: found.join(", ") })
+    let found = match sizes {
+        None => names.join(", "),
+        Some(sizes) => names
+            .iter()
+            .zip(sizes)
+            .map(|(name, size)| format!("{name} ({size})"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    Err(ImportError::Kind { file: file.into(), kind, wanted, found })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ImportError> {

@@ -214,11 +214,28 @@ fn a_giant_is_refused_without_being_read_whole() {
 fn another_kind_is_named_with_what_was_found() {
     let bench = Bench::new();
     let mut job = bench.job(&embedder().encode_to_vec());
-    job.preset.kind = ModelKind::Detector;
-    job.preset.family = Family::Yunet;
-    let said = bench.refused(&job).to_string();
-    assert!(said.contains("not a usable detector"), "{said}");
-    assert!(said.contains("vector (128)"), "{said}");
+    (job.preset.kind, job.preset.family) = (ModelKind::Detector, Family::Yunet);
+    (job.preset.default_threshold, job.preset.contract.alignment) = (None, None);
+    (job.preset.contract.width_px, job.preset.contract.height_px) = (128, 128);
+    job.preset.contract.pad_multiple_px = Some(32);
+    let error = bench.refused(&job);
+    let said = error.to_string();
+    assert!(
+        said.contains("no usable detector") && said.contains("cls_8") && said.ends_with("found vector"),
+        "{said}"
+    );
+    assert!(error.hint().unwrap().contains("--kind embedder"));
+
+    // 64 numbers instead of 128.
+    let mut half = embedder();
+    let graph = half.graph.as_mut().unwrap();
+    for (tensor, columns) in graph.initializer.iter_mut().zip([3, 2 * 4, 2]) {
+        tensor.dims[0] = 64;
+        tensor.raw_data.truncate(64 * columns);
+    }
+    graph.output[0] = value("vector", &[1, 64]);
+    let said = bench.refused(&bench.job(&half.encode_to_vec())).to_string();
+    assert!(said.contains("128 numbers") && said.contains("vector (64)"), "{said}");
 }
 
 #[test]
