@@ -4,7 +4,9 @@
 //! below, as OpenCV's FaceDetectorYN pads. Shrinking averages the area that each input pixel covers, so that a distant face does not
 //! alias away between samples.
 
-use super::contract::InputContract;
+use core::ops::Range;
+
+use super::contract::{ChannelOrder, InputContract};
 use crate::detection::{BoxPx, Detection, Landmarks5, Point};
 use crate::frame::RgbView;
 
@@ -22,7 +24,11 @@ struct Plan {
     frame_px: (usize, usize),
     columns: Axis,
     rows: Axis,
-    /// One line of the frame's width, packed RGB, averaged over the rows that an input row covers.
+    /// Source pixels a target pixel on both axes, if that is a whole number and sums fit 16 bits.
+    whole: Option<usize>,
+    /// One line of the frame's width, packed RGB: sums over the rows that an input row covers, for whole ratios.
+    sums: Vec<u16>,
+    /// The same averaged, for other ratios.
     line: Vec<f32>,
 }
 
@@ -63,12 +69,35 @@ impl Letterbox {
             Plan::new(frame_px, (self.width_px, self.height_px))
         });
         for row in 0..plan.rows.runs.len() {
-            plan.average_rows(frame, row);
-            for (plane, values) in planes.chunks_exact_mut(plane_len).enumerate() {
-                let channel = contract.channels.rgb_index(plane);
-                let (mean, scale) = (contract.mean[plane], contract.scale[plane]);
-                let target = &mut values[row * self.width_px..][..plan.columns.runs.len()];
-                plan.columns.shrink(&plan.line, channel, |x, value| target[x] = (value - mean) * scale);
+            let at = row * self.width_px..row * self.width_px + plan.columns.runs.len();
+            if let Some(side) = plan.whole {
+                plan.sum_rows(frame, row, side);
+                let share = 1.0 / (side * side) as f32;
+                if side == 2 {
+                    // The common case, 640 to 320, with a length known to the compiler.
+                    let cells = plan.sums.as_chunks::<6>().0.iter();
+                    let pixel = |c: &[u16; 6]| [c[0] + c[3], c[1] + c[4], c[2] + c[5]];
+                    store(
+                        planes,
+                        plane_len,
+                        at,
+                        contract,
+                        cells.map(|c| pixel(c).map(|v| f32::from(v) * share)),
+                    );
+                } else {
+                    let cells = plan.sums.chunks_exact(3 * side);
+                    store(
+                        planes,
+                        plane_len,
+                        at,
+                        contract,
+                        cells.map(|c| sum_cell(c).map(|v| v as f32 * share)),
+                    );
+                }
+            } else {
+                plan.average_rows(frame, row);
+                let runs = plan.columns.runs.iter();
+                store(planes, plane_len, at, contract, runs.map(|run| plan.columns.average(&plan.line, run)));
             }
         }
         let placement = Placement { ratio_x: plan.columns.ratio, ratio_y: plan.rows.ratio };
@@ -82,11 +111,31 @@ impl Plan {
         let ratio =
             (frame_px.0 as f64 / input_px.0 as f64).max(frame_px.1 as f64 / input_px.1 as f64).max(1.0);
         let shrunk = |from: usize, most: usize| ((from as f64 / ratio).round() as usize).clamp(1, most);
+        let (columns, rows) = (shrunk(frame_px.0, input_px.0), shrunk(frame_px.1, input_px.1));
+        let side = frame_px.0 / columns;
+        let whole = (side <= MAX_WHOLE_RATIO && (columns * side, rows * side) == frame_px).then_some(side);
+        let line_len = frame_px.0 * 3;
         Self {
             frame_px,
-            columns: Axis::new(frame_px.0, shrunk(frame_px.0, input_px.0)),
-            rows: Axis::new(frame_px.1, shrunk(frame_px.1, input_px.1)),
-            line: vec![0.0; frame_px.0 * 3],
+            columns: Axis::new(frame_px.0, columns),
+            rows: Axis::new(frame_px.1, rows),
+            whole,
+            sums: vec![0; if whole.is_some() { line_len } else { 0 }],
+            line: vec![0.0; if whole.is_some() { 0 } else { line_len }],
+        }
+    }
+
+    /// The `side` rows of the frame that input row `row` covers, added into `sums`.
+    fn sum_rows(&mut self, frame: &RgbView<'_>, row: usize, side: usize) {
+        let stride = frame.width_px() * 3;
+        for source in 0..side {
+            let pixels = &frame.data()[(row * side + source) * stride..][..stride];
+            let sums = self.sums.iter_mut().zip(pixels);
+            if source == 0 {
+                sums.for_each(|(sum, &value)| *sum = u16::from(value));
+            } else {
+                sums.for_each(|(sum, &value)| *sum += u16::from(value));
+            }
         }
     }
 
@@ -94,11 +143,13 @@ impl Plan {
     fn average_rows(&mut self, frame: &RgbView<'_>, row: usize) {
         let (first, from, to) = self.rows.runs[row];
         let stride = frame.width_px() * 3;
-        self.line.fill(0.0);
         for (source, &weight) in self.rows.weights[from..to].iter().enumerate() {
             let pixels = &frame.data()[(first + source) * stride..][..stride];
-            for (sum, &value) in self.line.iter_mut().zip(pixels) {
-                *sum += weight * f32::from(value);
+            let sums = self.line.iter_mut().zip(pixels);
+            if source == 0 {
+                sums.for_each(|(sum, &value)| *sum = weight * f32::from(value));
+            } else {
+                sums.for_each(|(sum, &value)| *sum += weight * f32::from(value));
             }
         }
     }
@@ -122,14 +173,57 @@ impl Axis {
         Self { runs, weights, ratio: ratio as f32 }
     }
 
-    /// Calls `put` with each target pixel of `channel` of the packed RGB `line`.
-    fn shrink(&self, line: &[f32], channel: usize, mut put: impl FnMut(usize, f32)) {
-        for (target, &(first, from, to)) in self.runs.iter().enumerate() {
-            let run = line[first * 3 + channel..].iter().step_by(3);
-            put(target, self.weights[from..to].iter().zip(run).map(|(weight, value)| weight * value).sum());
+    /// The pixels of `run` in the packed RGB `line`, averaged.
+    fn average(&self, line: &[f32], &(first, from, to): &(usize, usize, usize)) -> [f32; 3] {
+        let mut sum = [0.0; 3];
+        for (weight, pixel) in self.weights[from..to].iter().zip(line[first * 3..].as_chunks::<3>().0) {
+            for (sum, value) in sum.iter_mut().zip(pixel) {
+                *sum += weight * value;
+            }
         }
+        sum
     }
 }
+
+/// Writes one input row: `at` within each plane of `plane_len`, from packed RGB averages.
+#[inline]
+fn store(
+    planes: &mut [f32],
+    plane_len: usize,
+    at: Range<usize>,
+    contract: &InputContract,
+    pixels: impl Iterator<Item = [f32; 3]>,
+) {
+    let (mut mean, mut scale) = (contract.mean, contract.scale);
+    let (mut red, rest) = planes.split_at_mut(plane_len);
+    let (green, mut blue) = rest.split_at_mut(plane_len);
+    if contract.channels == ChannelOrder::Bgr {
+        // Planes change places, not the bytes of every pixel.
+        std::mem::swap(&mut red, &mut blue);
+        mean.reverse();
+        scale.reverse();
+    }
+    let targets = red[at.clone()].iter_mut().zip(&mut green[at.clone()]).zip(&mut blue[at]);
+    for (((red, green), blue), rgb) in targets.zip(pixels) {
+        *red = (rgb[0] - mean[0]) * scale[0];
+        *green = (rgb[1] - mean[1]) * scale[1];
+        *blue = (rgb[2] - mean[2]) * scale[2];
+    }
+}
+
+/// The pixels of `cell`, packed RGB, added up.
+fn sum_cell(cell: &[u16]) -> [u32; 3] {
+    let mut sum = [0; 3];
+    for pixel in cell.as_chunks::<3>().0 {
+        for (sum, &value) in sum.iter_mut().zip(pixel) {
+            *sum += u32::from(value);
+        }
+    }
+    sum
+}
+
+/// Largest whole ratio whose row sums of 8-bit pixels fit 16 bits with room to spare.
+const MAX_WHOLE_RATIO: usize = 64;
 
 impl Placement {
     /// Where a point of the input lies in the frame. Pixel centres are at integers in both.
@@ -185,9 +279,10 @@ mod tests {
         }
         // The other order swaps the outer planes.
         let mut swapped = [0.0; 24];
-        Letterbox::new(4, 2).fill(&view, &plain(), &mut swapped);
-        assert_eq!(swapped[0], f32::from(pixels[2]));
-        assert_eq!(swapped[16], f32::from(pixels[0]));
+        let bgr = InputContract { channels: ChannelOrder::Bgr, ..contract() };
+        Letterbox::new(4, 2).fill(&view, &bgr, &mut swapped);
+        assert_eq!(swapped[0], (f32::from(pixels[2]) - 10.0) * 0.5);
+        assert_eq!(swapped[16], (f32::from(pixels[0]) - 30.0) * 2.0);
     }
 
     #[test]
@@ -245,6 +340,36 @@ mod tests {
                     seen.distance_px(true_centre) < 0.1,
                     "{frame:?}->{input:?}: {seen:?} for {true_centre:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn whole_and_other_ratios_agree_with_plain_averages() {
+        let (width, height) = (24, 12);
+        let pixels: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+        let view = RgbView::new(&pixels, width, height).unwrap();
+        for side in [1, 2, 3, 4, 6] {
+            let (w, h) = (width / side, height / side);
+            let mut planes = vec![0.0; w * h * 3];
+            let mut letterbox = Letterbox::new(w, h);
+            letterbox.fill(&view, &plain(), &mut planes);
+            assert!(letterbox.plan.as_ref().unwrap().whole == Some(side));
+            let mut general = vec![0.0; w * h * 3];
+            let mut plan = Plan::new((width, height), (w, h));
+            (plan.whole, plan.line) = (None, vec![0.0; width * 3]);
+            letterbox.plan = Some(plan);
+            letterbox.fill(&view, &plain(), &mut general);
+            for (i, (&fast, &slow)) in planes.iter().zip(&general).enumerate() {
+                let (plane, x, y) = (i / (w * h), i % w, i % (w * h) / w);
+                let mut sum = 0.0;
+                for dy in 0..side {
+                    for dx in 0..side {
+                        sum += f32::from(pixels[((y * side + dy) * width + x * side + dx) * 3 + 2 - plane]);
+                    }
+                }
+                let expected = sum / (side * side) as f32;
+                assert!((fast - expected).abs() < 1e-3 && (slow - expected).abs() < 1e-3, "{side}: {i}");
             }
         }
     }

@@ -158,17 +158,19 @@ fn apply(values: &mut [f32], plane: usize, slopes: &[f32]) {
     }
     if plane == 1 {
         for row in values.chunks_exact_mut(slopes.len()) {
-            for (v, slope) in row.iter_mut().zip(slopes) {
-                *v = if *v < 0.0 { *v * slope } else { *v };
-            }
+            row.iter_mut().zip(slopes).for_each(|(v, slope)| scale_below_zero(v, *slope));
         }
         return;
     }
     for (channel, slope) in values.chunks_exact_mut(plane).zip(slopes.iter().cycle()) {
-        for v in channel {
-            *v = if *v < 0.0 { *v * slope } else { *v };
-        }
+        channel.iter_mut().for_each(|v| scale_below_zero(v, *slope));
     }
+}
+
+/// Always multiplies and always stores: a store for negative values alone would keep the compiler from vectorizing.
+#[inline]
+fn scale_below_zero(v: &mut f32, slope: f32) {
+    *v *= if *v < 0.0 { slope } else { 1.0 };
 }
 
 #[cfg(test)]
