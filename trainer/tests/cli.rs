@@ -1,8 +1,6 @@
 //! The program `facelatch` as an operator meets it: exit codes, what goes to stdout and to stderr, stable JSON keys.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -2,8 +2,6 @@
 //! third-party files are not fetched; `FACELATCH_PYTHON` names another Python.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
