@@ -262,7 +262,7 @@ fn opening_error(device: &str, error: &io::Error, present: &[String]) -> CameraE
         (io::ErrorKind::ResourceBusy, _) => {
             ("another program uses it".to_owned(), format!("stop that program (`fuser {device}` names it)"))
         }
-        (_, Some(ENOTTY)) => ("it is not a video device".to_owned(), others),
+        (_, Some(ENOTTY | ENOSYS)) => ("it is not a video device".to_owned(), others),
         _ => (error.to_string(), "unplug it, plug it in again and look at `dmesg`".to_owned()),
     };
     CameraError::Unusable { device: device.to_owned(), what, remedy }
@@ -305,6 +305,8 @@ const POLLIN: i16 = 1;
 const ENXIO: i32 = 6;
 const ENODEV: i32 = 19;
 const ENOTTY: i32 = 25;
+/// What an emulated kernel answers to a request the file does not know.
+const ENOSYS: i32 = 38;
 
 #[cfg(test)]
 mod tests {
