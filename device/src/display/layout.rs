@@ -139,10 +139,10 @@ impl Plan {
             largest_em_px: badge_radius * 1.2,
             smallest_em_px: badge_radius * 0.5,
         };
-        let number = fit(&left.to_string(), Cut::SemiBold, room);
+        let number = fit(&left.to_string(), Cut::Bold, room);
         let top = badge.y - number.em_px * CAPITAL_EM / 2.0;
         let ink = (colors.ground, colors.text);
-        self.texts.push((Part::Number, Setting::centred(&number, Cut::SemiBold, badge.x, top, ink)));
+        self.texts.push((Part::Number, Setting::centred(&number, Cut::Bold, badge.x, top, ink)));
     }
 
     /// Kicker, title, note and dots, as one block in the middle of the room for text.
@@ -163,11 +163,11 @@ impl Plan {
         };
         let kicker = side_line(&card.kicker, 1);
         let note = side_line(&card.note, if grid.is_clock(card) { 2 } else { 1 });
-        let title = fit(&card.title, Cut::SemiBold, grid.title_room(card, room));
+        let title = fit(&card.title, Cut::Bold, grid.title_room(card, room));
         let block = [
-            kicker.map(|fitted| (Part::Kicker, fitted, Cut::Medium, colors.disc)),
-            Some((Part::Title, title, Cut::SemiBold, colors.text)),
-            note.map(|fitted| (Part::Note, fitted, Cut::Medium, colors.soft)),
+            kicker.map(|fitted| (Part::Kicker, fitted, Cut::Regular, colors.disc)),
+            Some((Part::Title, title, Cut::Bold, colors.text)),
+            note.map(|fitted| (Part::Note, fitted, Cut::Regular, colors.soft)),
         ];
         let lines: Vec<_> =
             block.into_iter().flatten().filter(|(_, fitted, ..)| !fitted.lines.is_empty()).collect();
@@ -273,7 +273,7 @@ impl Grid {
                 largest_em_px: self.side_em,
                 smallest_em_px: self.side_em * 0.8,
             };
-            fit(text, Cut::Medium, room)
+            fit(text, Cut::Regular, room)
         })
     }
 }

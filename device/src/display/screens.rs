@@ -88,7 +88,7 @@ impl Card {
                 progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
                 ..Self::new(Tone::Wait, Icon::Padlock, "Please wait", "Too many tries")
             },
-            Screen::DoorForced => Self::new(Tone::Alarm, Icon::Warning, "Door forced open", "Alarm raised"),
+            Screen::DoorForced => Self::new(Tone::Alarm, Icon::Warning, "Door forced", "Alarm raised"),
             Screen::DoorHeld => {
                 Self::new(Tone::Caution, Icon::DoorAlert, "Close the door", "Open for too long")
             }
@@ -115,7 +115,7 @@ impl Card {
             Instruction::StepBack => (Icon::FaceBack, "Step back", ""),
             Instruction::HoldStill => (Icon::FaceStill, "Hold still", ""),
             Instruction::TooDark => (Icon::Moon, "Face the light", "It is too dark"),
-            Instruction::TooBright => (Icon::Sun, "Turn from the light", "It is too bright"),
+            Instruction::TooBright => (Icon::Sun, "Turn from light", "It is too bright"),
             Instruction::OneFaceOnly => (Icon::TwoFaces, "One at a time", "Only one face, please"),
             Instruction::LookAtCamera => (Icon::FaceTurn, "Look at the camera", ""),
         };
