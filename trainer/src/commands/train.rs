@@ -39,6 +39,9 @@ pub struct Args {
     /// Start from the weights of another run's checkpoint or weights file.
     #[arg(long, conflicts_with = "resume")]
     pub start_from: Option<PathBuf>,
+    /// End with a checkpoint after this many steps, before the schedule does.
+    #[arg(long)]
+    pub pause_at: Option<u64>,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
@@ -107,6 +110,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         device: args.device.pick().map_err(|e| failed(&e))?,
         resume: args.resume,
         start_from: args.start_from.clone(),
+        pause_at: args.pause_at,
     };
     let counters = train::run(&job, config).map_err(|e| failed(&e))?;
     println!("{} steps, {} chips, {:.1} h", counters.step, counters.images, counters.seconds / 3600.0);

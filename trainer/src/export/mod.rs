@@ -16,6 +16,10 @@ pub use onnx::Form;
 use onnx::{Geometry, Graph};
 use weights::{Dense, Norm};
 
+/// Least cosine between a net and its int8 weights. The comparison uses patterns unlike any face, on which a trained net's
+/// vectors are short and differences weigh more than on faces (`models/README.md` has the figure on faces).
+pub const W8_COSINE: f32 = 0.99;
+
 /// Side of the chip the exported net takes.
 pub const CHIP_PX: i64 = 112;
 
@@ -34,8 +38,33 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`ExportError`]; nothing is written when tract's answer is not libtorch's (difference 1e-4 for [`Form::F32`], cosine
-/// 0.999 for [`Form::W8`]).
+/// [`W8_COSINE`] for [`Form::W8`]).
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
+    let (store, net, shape) = load(run)?;
+    let bytes = compact(&store, &shape, form)?;
+    let exported = compare(&net, &bytes)?;
+    let fits = match form {
+        Form::F32 => exported.difference <= 1e-4,
+        Form::W8 => exported.cosine >= W8_COSINE,
+    };
+    if !fits {
+        return Err(ExportError::Parity { difference: exported.difference, cosine: exported.cosine });
+    }
+    std::fs::write(out, &bytes).map_err(|source| ExportError::Unwritable { path: out.to_owned(), source })?;
+    Ok(exported)
+}
+
+/// Writes the running-mean weights alone, as half floats: a point to start another run from, small enough to hand around.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn weights_only(run: &Path, out: &Path) -> Result<(), ExportError> {
+    let (store, ..) = load(run)?;
+    Ok(checkpoint::save_weights(out, &store, true)?)
+}
+
+/// The running-mean weights of a run's folder, or a weights file of the net in its default shape.
+fn load(run: &Path) -> Result<(VarStore, Compact, Shape), ExportError> {
     let (file, shape) = if run.is_dir() {
         (run.join(CHECKPOINT), RunConfig::read(&run.join(SETTINGS))?.shape)
     } else {
@@ -45,17 +74,7 @@ pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportErro
     let net = Compact::new(&store.root(), &shape);
     store.freeze();
     checkpoint::load_weights(&file, &store)?;
-    let bytes = compact(&store, &shape, form)?;
-    let exported = compare(&net, &bytes)?;
-    let fits = match form {
-        Form::F32 => exported.difference <= 1e-4,
-        Form::W8 => exported.cosine >= 0.999,
-    };
-    if !fits {
-        return Err(ExportError::Parity { difference: exported.difference, cosine: exported.cosine });
-    }
-    std::fs::write(out, &bytes).map_err(|source| ExportError::Unwritable { path: out.to_owned(), source })?;
-    Ok(exported)
+    Ok((store, net, shape))
 }
 
 /// The compact net as a graph: input `chip` `[1, 3, 112, 112]` RGB 0–255, output `embedding` `[1, 128]`, not normalised.

@@ -13,7 +13,7 @@ use tract_onnx::pb::{
 use super::weights::{Codes, Dense};
 
 /// How weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// 32-bit floats.
     F32,

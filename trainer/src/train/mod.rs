@@ -40,6 +40,8 @@ pub struct Job {
     pub resume: bool,
     /// Weights to start from.
     pub start_from: Option<PathBuf>,
+    /// End with a checkpoint when this many steps have been taken, before the schedule does.
+    pub pause_at: Option<u64>,
 }
 
 /// The file in a run's folder that holds its latest state.
@@ -199,7 +201,8 @@ impl Loop<'_> {
         let (mut loss_sum, mut loss_count, mut images_shown) = (0.0, 0_u32, counters.images);
         loop {
             let share = self.share(counters.step, counters.seconds);
-            let stopped = self.job.out.join("stop").exists();
+            let paused = self.job.pause_at.is_some_and(|at| counters.step >= at);
+            let stopped = paused || self.job.out.join("stop").exists();
             if share >= 1.0 || stopped {
                 break;
             }
@@ -414,4 +417,102 @@ pub enum TrainError {
         /// The step.
         step: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Side;
+
+    const FACES: usize = 24;
+
+    /// A folder with one shard of random pictures, and random vectors for them.
+    fn data() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(dir.path().join("s.tar")).unwrap();
+        let mut builder = tar::Builder::new(file);
+        let (mut manifest, mut names) = ("path,set,identity,masked\n".to_owned(), String::new());
+        for face in 0..FACES {
+            let mut random = Random::new(3, Stream::Sampler, face as u64);
+            let picture = image::RgbImage::from_fn(128, 128, |_, _| image::Rgb([random.below(256) as u8; 3]));
+            let mut png = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(png.get_ref().len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, format!("{face}.png"), png.get_ref().as_slice()).unwrap();
+            manifest += &format!("s.tar/{face}.png,s,p{},0\n", face / 2);
+            names += &format!("s.tar/{face}.png\n");
+        }
+        builder.into_inner().unwrap();
+        std::fs::write(dir.path().join("manifest.csv"), manifest).unwrap();
+        std::fs::write(dir.path().join("teacher.paths"), names).unwrap();
+        tch::manual_seed(2);
+        let mean = distill::unit(&Tensor::randn([FACES as i64, 128], (Kind::Float, Device::Cpu)));
+        Tensor::write_safetensors(&[("mean", mean)], dir.path().join("teacher.safetensors")).unwrap();
+        dir
+    }
+
+    fn job(dir: &Path, out: &str) -> Job {
+        Job {
+            data: dir.to_owned(),
+            teacher: dir.join("teacher.safetensors"),
+            out: dir.join(out),
+            device: Device::Cpu,
+            resume: false,
+            start_from: None,
+            pause_at: None,
+        }
+    }
+
+    fn config() -> RunConfig {
+        RunConfig {
+            batch: 6,
+            steps: 6,
+            bf16: false,
+            warmup_steps: 2,
+            held_out: 0.1,
+            sides: vec![Side { px: 32, until: 0.6 }, Side { px: 112, until: 1.0 }],
+            shape: crate::model::compact::Shape {
+                stem: 8,
+                stages: [16, 16, 32],
+                blocks: [1, 0, 0],
+                head: 32,
+            },
+            ..RunConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_paused_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit() {
+        let dir = data();
+        let whole = run(&job(dir.path(), "whole"), config()).unwrap();
+        run(&Job { pause_at: Some(4), ..job(dir.path(), "parts") }, config()).unwrap();
+        let parts = run(&Job { resume: true, ..job(dir.path(), "parts") }, config()).unwrap();
+        assert_eq!((whole.step, whole.images), (parts.step, parts.images));
+        let read = |out: &str| {
+            let mut tensors = Tensor::read_safetensors(dir.path().join(out).join(CHECKPOINT)).unwrap();
+            tensors.retain(|(name, _)| name != "counters");
+            tensors.sort_by(|a, b| a.0.cmp(&b.0));
+            tensors
+        };
+        let (whole, parts) = (read("whole"), read("parts"));
+        assert!(whole.len() > 30 && whole.len() == parts.len());
+        for ((name, a), (other, b)) in whole.iter().zip(&parts) {
+            assert!(name == other && a == b, "{name} differs");
+        }
+    }
+
+    #[test]
+    fn a_second_run_into_the_same_folder_and_foreign_vectors_are_refused() {
+        let dir = data();
+        run(&Job { pause_at: Some(1), ..job(dir.path(), "a") }, config()).unwrap();
+        assert!(matches!(run(&job(dir.path(), "a"), config()), Err(TrainError::Exists { .. })));
+        let names: String = (0..FACES).map(|face| format!("other.tar/{face}.png\n")).collect();
+        std::fs::write(dir.path().join("teacher.paths"), names).unwrap();
+        assert!(matches!(
+            run(&job(dir.path(), "b"), config()),
+            Err(TrainError::TooFewFaces { faces: 0, .. })
+        ));
+    }
 }

@@ -193,7 +193,8 @@ mod tests {
     fn both_rules_find_the_minimum_of_a_bowl() {
         for rule in [Rule::Adamw, Rule::Muon] {
             tch::manual_seed(6);
-            let value = Tensor::randn([32, 32, 3, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let value =
+                (Tensor::randn([32, 32, 3, 3], (Kind::Float, Device::Cpu)) * 0.1).set_requires_grad(true);
             let mut optimizer = Optimizer::new(vec![("w".into(), value.shallow_clone())], rule, 0.0);
             let start = value.square().sum(Kind::Float).double_value(&[]);
             for step in 0..300 {
