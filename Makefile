@@ -62,5 +62,5 @@ bench: models
 
 device:
 	@.ci/setup test
-	eval "$$(.ci/cross)" && cargo build --release --target aarch64-unknown-linux-gnu -p facelatch-device
-	@ls -l $(TARGET_DIR)/aarch64-unknown-linux-gnu/release/facelatchd
+	eval "$$(.ci/cross)" && cargo build --profile dist --target aarch64-unknown-linux-gnu -p facelatch-device
+	@ls -l $(TARGET_DIR)/aarch64-unknown-linux-gnu/dist/facelatchd
