@@ -268,7 +268,8 @@ fn usage_is_taught() {
     let run = |words: &[&str]| Outcome::of(Command::new(PROGRAM).args(words));
     run(&["--version"]).ends(0, &[concat!("facelatchd ", env!("CARGO_PKG_VERSION"))]);
     run(&["--help"]).ends(0, &["people enrol", "Exit codes:", "FACELATCH_LOG"]);
-    run(&["people", "erase", "--help"]).ends(0, &["key are destroyed", "--yes", "Examples:"]);
+    run(&["people", "erase", "--help"])
+        .ends(0, &["key are destroyed", "never given again", "--yes", "Examples:"]);
     run(&["peopel"]).ends(2, &["people"]);
     let printed = run(&["config"]).ends(0, &["min_rank_gap = 0.05", "#threshold"]);
     let door = Door::new();

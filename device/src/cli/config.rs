@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use super::Failure;
 use super::output::print;
 
-/// Print a configuration with every key, its meaning and its default. Lines that begin with `#key` show what may be set beside it.
+/// Print a configuration with every key, its meaning and its default.
+///
+/// Lines that begin with `#key` show what may be set beside it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  facelatchd config > door.toml")]
 pub(super) struct Args {}

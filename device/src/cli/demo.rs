@@ -6,7 +6,11 @@ use super::Failure;
 use super::daemon::stop_on_signal;
 use crate::demo::{self, DemoArgs};
 
-/// Arguments of `facelatchd demo`.
+/// Play a simulated door from photographs or a live camera, and tell its story.
+///
+/// The pictures come as camera frames through the whole door: detect, align, embed, match, decide, lock, panel, log. People are enrolled
+/// at the simulated door and let in on other pictures; strangers are kept out. The story tells the similarity and the time of each
+/// stage. Exit code 1 if anything went otherwise than it says.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -35,18 +35,13 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// What `facelatchd` can do beside running the door.
+/// What `facelatchd` can do beside running the door; each says it on its `Args`.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Play a simulated door from photographs or a live camera, and tell its story
     Demo(demo::Args),
-    /// Enrol people at the door; list, rename, suspend and erase them
     People(people::Args),
-    /// List, export and verify what the door has logged
     Events(events::Args),
-    /// How the running door is
     Status(status::Args),
-    /// Print a configuration with every key, its meaning and its default
     Config(config::Args),
     /// Time each stage of the pipeline on a folder of pictures
     BenchStages(crate::bench::BenchArgs),

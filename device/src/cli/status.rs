@@ -11,7 +11,9 @@ use super::output::{print, print_json};
 use super::text::{counted, span};
 use crate::config::Config;
 
-/// How the running door is; exit code 1 when none runs.
+/// How the running door is.
+///
+/// Exit code 1 when none runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  facelatchd status\n  facelatchd status --json")]
 pub(super) struct Args {

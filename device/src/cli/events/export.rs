@@ -13,9 +13,9 @@ use super::super::{Failure, FailureKind};
 use super::row::Row;
 use crate::config::Config;
 
-/// Write the whole log into a file; the extension says how.
+/// Write the whole log into a file.
 ///
-/// `.jsonl` holds one JSON object a line, `.csv` one line an entry under a head. The file appears when it is whole.
+/// The extension says how: `.jsonl` holds one JSON object a line, `.csv` one line an entry under a head. The file appears when it is whole.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

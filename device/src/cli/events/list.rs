@@ -7,7 +7,7 @@ use super::Failure;
 use super::row::Row;
 use crate::config::Config;
 
-/// What happened, oldest first; without options the last 50 entries.
+/// What happened, oldest first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -27,9 +27,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What happened, oldest first
     List(list::Args),
-    /// Write the whole log into a file
     Export(export::Args),
     /// Check that no entry was changed, removed or damaged
     Verify,

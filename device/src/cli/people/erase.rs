@@ -9,8 +9,9 @@ use super::super::{Failure, FailureKind};
 use super::{Changed, Id, name_of};
 use crate::config::Config;
 
-/// Forget a person for good: templates, name and the person's key are destroyed. The number is never given again; the log keeps
-/// it, without the name.
+/// Forget a person for good: templates, name and key are destroyed.
+///
+/// The number is never given again; the log keeps it, without the name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  facelatchd people erase 3\n  facelatchd people erase 3 --yes")]
 pub(super) struct Args {

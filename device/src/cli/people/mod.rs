@@ -35,15 +35,12 @@ pub(super) struct Args {
 enum Command {
     /// Who is enrolled
     List,
-    /// Enrol the person who stands at the door
     Enrol(enrol::Args),
-    /// Give a person another name
     Rename(rename::Args),
     /// Let a person no longer enter; the enrolment stays
     Suspend(state::Args),
     /// Let a suspended person enter again
     Reinstate(state::Args),
-    /// Forget a person for good: templates, name and key are destroyed
     Erase(erase::Args),
 }
 

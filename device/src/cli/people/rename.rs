@@ -7,7 +7,9 @@ use super::super::door::Door;
 use super::{Changed, Failure, Id};
 use crate::config::Config;
 
-/// Give a person another name; the number, the views and the log stay.
+/// Give a person another name.
+///
+/// The number, the views and the log stay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  facelatchd people rename 3 \"Ada Byron\"")]
 pub(super) struct Args {
