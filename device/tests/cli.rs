@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::{BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::sync_channel;
@@ -280,6 +281,29 @@ fn usage_is_taught() {
     logging.ends(2, &["FACELATCH_LOG", "hint:"]);
 }
 
+/// Ctrl-C at an enrolment that does not end by itself.
+#[test]
+fn an_interrupted_enrolment_is_called_off_at_the_door() {
+    let door = Door::new();
+    let running = vec![Enrolment::Running { taken: 1, wanted: 3 }; 10_000];
+    let (server, session) = serve(&door.state_dir(), door.state(), running);
+    let mut enrol = Command::new(PROGRAM);
+    enrol.arg("--config").arg(door.config()).args(["people", "enrol", "Ada"]);
+    let mut child = enrol.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    err.read_line(&mut line).unwrap();
+    assert!(line.contains("1 of 3 views"), "{line}");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    line.clear();
+    err.read_to_string(&mut line).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{line}");
+    assert!(line.contains("was called off; nobody is enrolled"), "{line}");
+    drop(server);
+    session.join().unwrap();
+}
+
 /// A daemon in this process: the real socket and the real answers, with enrolments that go as `script` says.
 fn serve(
     state_dir: &Path,
@@ -290,7 +314,7 @@ fn serve(
     let server = Server::start(state_dir, sender, Limits::default()).unwrap();
     let session = std::thread::spawn(move || {
         let clock = SystemClock::new();
-        let mut script = script.into_iter();
+        let (mut script, mut cancelled) = (script.into_iter(), false);
         for message in messages {
             let response = match message.request.clone() {
                 Request::Status => Response::Status(Status {
@@ -303,7 +327,14 @@ fn serve(
                     camera_ok: true,
                     released: false,
                 }),
-                Request::Enrol { .. } | Request::CancelEnrol => Response::Done,
+                Request::Enrol { .. } => Response::Enrolment(Enrolment::Running { taken: 0, wanted: 3 }),
+                Request::CancelEnrol => {
+                    cancelled = true;
+                    Response::Enrolment(Enrolment::Failed(EnrolFailure::Cancelled))
+                }
+                Request::EnrolProgress if cancelled => {
+                    Response::Enrolment(Enrolment::Failed(EnrolFailure::Cancelled))
+                }
                 Request::EnrolProgress => Response::Enrolment(script.next().unwrap_or(Enrolment::None)),
                 request => answer(&mut state.people, &mut state.log, &clock, request),
             };
@@ -345,7 +376,7 @@ fn a_running_door_is_asked_through_its_socket() {
 "
     );
     door.run(&["people", "enrol", "Ada again"]).ends(3, &["enrolled already, as #1", "people rename 1"]);
-    door.run(&["people", "enrol", "--cancel"]).ends(0, &["called off"]);
+    door.run(&["people", "enrol", "--cancel"]).ends(0, &["No enrolment is under way"]);
 
     drop(server);
     session.join().unwrap();

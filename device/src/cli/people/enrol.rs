@@ -1,12 +1,14 @@
 //! `facelatchd people enrol`: the camera takes the views, this command shows how far it is.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use facelatch_shared::event::EnrolFailure;
 use facelatch_shared::person::{Name, SubjectId};
 use facelatch_shared::protocol::{Enrolment, Request, Response};
 
+use super::super::daemon::stop_on_signal;
 use super::super::door::{Door, unexpected};
 use super::super::output::print;
 use super::super::{Failure, FailureKind};
@@ -16,7 +18,7 @@ use crate::config::Config;
 /// Enrol the person who stands at the door.
 ///
 /// The running door takes several views and stores them when they agree with each other. Ask the person to look at the camera, and
-/// to turn the head a little between two views.
+/// to turn the head a little between two views. Ctrl-C calls it off.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -31,20 +33,20 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, config: &Config, json: bool) -> Result<(), Failure> {
     let mut door = Door::running(config)?;
     let Some(name) = &args.name else {
-        door.order(Request::CancelEnrol)?;
-        return if json { Ok(()) } else { print("The enrolment is called off.\n") };
+        call_off(&mut door)?;
+        return if json { Ok(()) } else { print("No enrolment is under way any more.\n") };
     };
     match door.ask(Request::Enrol { name: name.clone() })? {
         Response::Done | Response::Enrolment(_) => {}
         _ => return Err(unexpected()),
     }
     let limit = Duration::from_secs(u64::from(config.enrol.timeout_s)) + SLACK;
-    let id = follow(&mut door, limit)?;
+    let id = follow(&mut door, limit, stop_on_signal()?.as_ref())?;
     Changed { id: id.0, name: name.to_string(), change: "enrolled" }.print(json)
 }
 
-/// Shows the progress until the enrolment has ended.
-fn follow(door: &mut Door, limit: Duration) -> Result<SubjectId, Failure> {
+/// Shows the progress until the enrolment has ended. Ctrl-C calls it off, and its end is still waited for.
+fn follow(door: &mut Door, limit: Duration, stop: &AtomicBool) -> Result<SubjectId, Failure> {
     let mut progress = Progress::new();
     let started = Instant::now();
     loop {
@@ -72,6 +74,17 @@ fn follow(door: &mut Door, limit: Duration) -> Result<SubjectId, Failure> {
                 .hint("`facelatchd people enrol --cancel` calls it off"));
         }
         std::thread::sleep(EVERY);
+        if stop.swap(false, Ordering::SeqCst) {
+            call_off(door)?;
+        }
+    }
+}
+
+/// The door answers how the enrolment stands now.
+fn call_off(door: &mut Door) -> Result<(), Failure> {
+    match door.ask(Request::CancelEnrol)? {
+        Response::Done | Response::Enrolment(_) => Ok(()),
+        _ => Err(unexpected()),
     }
 }
 
