@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 /// Mean of 1 − cos(student, teacher). Both `[batch, dim]`; the teacher's rows have length one, the student's any.
-#[must_use]
 pub fn cosine(student: &Tensor, teacher: &Tensor) -> Tensor {
     1.0 - (unit(student) * teacher).sum_dim_intlist(1, false, Kind::Float).mean(Kind::Float)
 }
@@ -11,7 +10,6 @@ pub fn cosine(student: &Tensor, teacher: &Tensor) -> Tensor {
 /// Relational term: mean squared difference between the cosines of all pairs in the batch, student's against teacher's
 /// (Park et al. 2019, relational knowledge distillation, with angles at the origin), times the batch size so that its
 /// scale is that of one row. It weighs what verification uses: the angles between faces.
-#[must_use]
 pub fn relational(student: &Tensor, teacher: &Tensor) -> Tensor {
     let student = unit(student);
     let n = student.size()[0] as f64;
@@ -20,7 +18,6 @@ pub fn relational(student: &Tensor, teacher: &Tensor) -> Tensor {
 }
 
 /// Rows scaled to length one.
-#[must_use]
 pub fn unit(x: &Tensor) -> Tensor {
     x / x.square().sum_dim_intlist(1, true, Kind::Float).clamp_min(1e-12).sqrt()
 }

@@ -84,7 +84,6 @@ impl Compact {
     }
 
     /// Embeddings before normalisation.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let x = (x.to_kind(Kind::Float) - 127.5) * (1.0 / 128.0);
         let x = if mode.bf16 { x.to_kind(Kind::BFloat16) } else { x };

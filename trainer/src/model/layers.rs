@@ -42,7 +42,6 @@ impl BatchNorm {
     }
 
     /// Shape kept.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         x.batch_norm(
             Some(&self.weight),
@@ -106,14 +105,12 @@ impl ConvBn {
     }
 
     /// `[batch, from, h, w]` → `[batch, to, h/stride, w/stride]`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         self.with_weight(x, &self.weight, mode)
     }
 
     /// A depthwise layer that covers its whole input, whose kernel is resampled when the input is smaller than the kernel
     /// (progressive resolution): area means, scaled so that the sum over the window keeps its size.
-    #[must_use]
     pub fn forward_global(&self, x: &Tensor, mode: Mode) -> Tensor {
         let (kernel, side) = (self.weight.size()[2], x.size()[2]);
         if kernel == side {
@@ -156,7 +153,6 @@ impl Residual {
     }
 
     /// Shape kept.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         (self.second.forward(&self.first.forward(x, mode).relu(), mode) + x).relu()
     }
