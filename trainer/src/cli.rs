@@ -25,6 +25,9 @@ pub struct Cli {
 pub enum Command {
     /// Import, list and check models
     Models(commands::models::Args),
+    /// Make a teacher's vectors for every face
+    #[cfg(feature = "train")]
+    Teach(commands::teach::Args),
     /// Train a net
     #[cfg(feature = "train")]
     Train(commands::train::Args),
@@ -44,6 +47,8 @@ pub fn run() -> ExitCode {
         Command::Models(args) => commands::models::run(&args),
         #[cfg(feature = "train")]
         Command::Train(args) => commands::train::run(&args),
+        #[cfg(feature = "train")]
+        Command::Teach(args) => commands::teach::run(&args),
         #[cfg(feature = "train")]
         Command::Export(args) => commands::export::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),

@@ -4,5 +4,7 @@
 pub mod export;
 pub mod models;
 #[cfg(feature = "train")]
+pub mod teach;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod evaluate;

@@ -4,6 +4,7 @@ pub mod config;
 pub mod optimizer;
 pub mod checkpoint;
 pub mod teacher;
+pub mod teach;
 pub mod replica;
 
 use std::fs::OpenOptions;
