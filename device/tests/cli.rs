@@ -281,6 +281,19 @@ fn usage_is_taught() {
     logging.ends(2, &["FACELATCH_LOG", "hint:"]);
 }
 
+#[test]
+fn the_log_is_on_stderr_and_plain_when_nobody_looks() {
+    let door = Door::new().with_people(&["Ada"]);
+    let mut rename = Command::new("env");
+    rename
+        .args(["FACELATCH_LOG=info", PROGRAM, "people", "rename", "1", "Bo", "--config"])
+        .arg(door.config());
+    let renamed = Outcome::of(&mut rename).ends(0, &["Renamed"]);
+    assert!(!renamed.out.contains("INFO") && renamed.err.contains("INFO"), "{renamed:?}");
+    assert!(!renamed.err.contains('\u{1b}'), "{renamed:?}");
+    assert!(!renamed.err.contains("Bo"), "names are not logged: {renamed:?}");
+}
+
 /// Ctrl-C at an enrolment that does not end by itself.
 #[test]
 fn an_interrupted_enrolment_is_called_off_at_the_door() {
