@@ -36,7 +36,9 @@ pub struct Quality {
     pub eye_distance_px: f32,
     /// Mean luma between brow, chin and cheeks on the aligned chip, 0 to 255.
     pub mean_luma: f32,
-    /// Variance of the Laplacian of the same part's luma: larger is sharper.
+    /// Mean square of the second difference of the same part's luma, along rows or along columns, whichever is less, as if
+    /// [`mean_luma`](Self::mean_luma) were 128: larger is sharper. The lesser direction, because motion blurs one only; relative
+    /// to the light, because a dim picture is not a blurred one.
     pub sharpness: f32,
     /// Head turn estimated from the five landmarks, −1 (to the viewer's left) to 1; 0 looks at the camera.
     pub turn: f32,
@@ -53,22 +55,24 @@ impl Quality {
             // ITU-R BT.601, in 256ths.
             (77 * i32::from(chip[at]) + 150 * i32::from(chip[at + 1]) + 29 * i32::from(chip[at + 2])) >> 8
         };
-        let (mut light, mut edges, mut edges_squared) = (0_i64, 0_i64, 0_i64);
+        let (mut light, mut along_rows, mut along_columns) = (0_i64, 0_i64, 0_i64);
         for y in FACE_ROWS {
             for x in FACE_COLUMNS {
                 let here = luma(x, y);
-                let edge = luma(x - 1, y) + luma(x + 1, y) + luma(x, y - 1) + luma(x, y + 1) - 4 * here;
+                let bend_x = luma(x - 1, y) + luma(x + 1, y) - 2 * here;
+                let bend_y = luma(x, y - 1) + luma(x, y + 1) - 2 * here;
                 light += i64::from(here);
-                edges += i64::from(edge);
-                edges_squared += i64::from(edge * edge);
+                along_rows += i64::from(bend_x * bend_x);
+                along_columns += i64::from(bend_y * bend_y);
             }
         }
         let count = (FACE_ROWS.len() * FACE_COLUMNS.len()) as f32;
-        let mean_edge = edges as f32 / count;
+        let mean_luma = light as f32 / count;
+        let relative = 128.0 / mean_luma.max(1.0);
         Self {
             eye_distance_px: landmarks.eye_distance_px(),
-            mean_luma: light as f32 / count,
-            sharpness: (edges_squared as f32 / count - mean_edge * mean_edge).max(0.0),
+            mean_luma,
+            sharpness: along_rows.min(along_columns) as f32 / count * relative * relative,
             turn: turn(landmarks),
             roll_deg: roll_deg(landmarks),
         }
@@ -107,7 +111,8 @@ pub struct Gate {
     pub min_luma: f32,
     /// Largest [`Quality::mean_luma`].
     pub max_luma: f32,
-    /// Least [`Quality::sharpness`].
+    /// Least [`Quality::sharpness`]. At 5, of 400 LFW faces 99 % pass as they are (eyes 26 to 78 px apart), 3 % after a
+    /// Gaussian blur of 3 px, 3 % after motion over 15 px, and about 20 % after motion over 9 px.
     pub min_sharpness: f32,
     /// Largest magnitude of [`Quality::turn`].
     pub max_turn: f32,
@@ -123,7 +128,7 @@ impl Default for Gate {
             max_outside: 0.1,
             min_luma: 30.0,
             max_luma: 225.0,
-            min_sharpness: 20.0,
+            min_sharpness: 5.0,
             max_turn: 0.6,
             max_roll_deg: 30.0,
         }
@@ -217,8 +222,12 @@ mod tests {
         Detection { bbox: BoxPx { x, y, w: side, h: side }, landmarks, score: 0.9 }
     }
 
-    fn stripes(dark: u8, light: u8) -> [u8; CHIP_BYTES] {
-        core::array::from_fn(|i| if ((i / 3 % CHIP_PX) / 2).is_multiple_of(2) { dark } else { light })
+    /// Squares of two pixels.
+    fn checks(dark: u8, light: u8) -> [u8; CHIP_BYTES] {
+        core::array::from_fn(|i| {
+            let (x, y) = (i / 3 % CHIP_PX, i / 3 / CHIP_PX);
+            if (x / 2 + y / 2).is_multiple_of(2) { dark } else { light }
+        })
     }
 
     fn verdict(chip: &[u8; CHIP_BYTES], detection: &Detection) -> Result<(), Unusable> {
@@ -228,12 +237,22 @@ mod tests {
 
     #[test]
     fn light_and_sharpness_are_those_of_the_pattern() {
-        let flat = Quality::measure(&stripes(90, 90), &CANONICAL_112);
+        let flat = Quality::measure(&checks(90, 90), &CANONICAL_112);
         assert!((flat.mean_luma - 90.0).abs() < 1.0 && flat.sharpness == 0.0);
-        // Two dark, two light columns: every pixel's Laplacian is ±(light − dark), so that its variance is the square.
-        let sharp = Quality::measure(&stripes(80, 120), &CANONICAL_112);
+        // Every pixel's second difference is ±(light − dark) both ways.
+        let sharp = Quality::measure(&checks(80, 120), &CANONICAL_112);
         assert!((sharp.mean_luma - 100.0).abs() < 1.0);
-        assert!((sharp.sharpness - 1600.0).abs() < 1.0, "{}", sharp.sharpness);
+        assert!((sharp.sharpness / (1600.0 * 1.28 * 1.28) - 1.0).abs() < 0.03, "{}", sharp.sharpness);
+        let dim = Quality::measure(&checks(40, 60), &CANONICAL_112);
+        assert!((dim.sharpness / sharp.sharpness - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn motion_along_one_axis_is_blur() {
+        // What a quick movement leaves of the pattern: lines along the movement.
+        let smeared: [u8; CHIP_BYTES] =
+            core::array::from_fn(|i| if (i / 3 / CHIP_PX / 2).is_multiple_of(2) { 80 } else { 120 });
+        assert_eq!(Quality::measure(&smeared, &CANONICAL_112).sharpness, 0.0);
     }
 
     #[test]
@@ -248,7 +267,7 @@ mod tests {
 
     #[test]
     fn turn_and_roll_have_signs_and_survive_rotation() {
-        let frontal = Quality::measure(&stripes(0, 9), &CANONICAL_112);
+        let frontal = Quality::measure(&checks(0, 9), &CANONICAL_112);
         assert!(frontal.turn.abs() < 0.02 && frontal.roll_deg.abs() < 1.0);
         let mut left = CANONICAL_112;
         left.0[2].x -= 10.0;
@@ -263,16 +282,16 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_own_instruction() {
-        let good = stripes(80, 120);
+        let good = checks(80, 120);
         let middle = face(250.0, 150.0, 1.0);
         assert_eq!(verdict(&good, &middle), Ok(()));
         assert_eq!(verdict(&good, &face(250.0, 150.0, 0.5)), Err(Unusable::TooSmall));
         assert_eq!(verdict(&good, &face(-30.0, 150.0, 1.0)), Err(Unusable::TooClose));
         assert_eq!(verdict(&good, &face(250.0, 390.0, 1.0)), Err(Unusable::TooClose));
         assert_eq!(verdict(&good, &face(80.0, 5.0, 4.2)), Err(Unusable::TooClose));
-        assert_eq!(verdict(&stripes(5, 15), &middle), Err(Unusable::TooDark));
-        assert_eq!(verdict(&stripes(225, 250), &middle), Err(Unusable::TooBright));
-        assert_eq!(verdict(&stripes(98, 100), &middle), Err(Unusable::Blurred));
+        assert_eq!(verdict(&checks(5, 15), &middle), Err(Unusable::TooDark));
+        assert_eq!(verdict(&checks(225, 250), &middle), Err(Unusable::TooBright));
+        assert_eq!(verdict(&checks(99, 100), &middle), Err(Unusable::Blurred));
         let mut turned = middle;
         turned.landmarks.0[2].x += 14.0;
         assert_eq!(verdict(&good, &turned), Err(Unusable::Turned));
@@ -283,7 +302,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_not_finite_never_pass() {
-        let good = stripes(80, 120);
+        let good = checks(80, 120);
         for damage in [f32::NAN, f32::INFINITY] {
             let mut detection = face(250.0, 150.0, 1.0);
             detection.landmarks.0[0].x = damage;

@@ -284,4 +284,37 @@ mod tests {
             Eyes::load(dir.path(), "colours", "colours", Gate::OPEN, (320, 240)).unwrap_err().to_string();
         assert!(said.contains("kind embedder") && said.contains("detector"), "{said}");
     }
+
+    /// The imported models, if there are any: `facelatch models import` puts them into target/models.
+    fn imported() -> Option<Eyes> {
+        let dir = std::env::var_os("FACELATCH_MODELS")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/models"), Into::into);
+        if !dir.join(crate::vision::contract::MANIFEST_FILE).exists() {
+            eprintln!("SKIPPED: no models in {}; run `facelatch models import`", dir.display());
+            return None;
+        }
+        Some(Eyes::load(&dir, "yunet", "sface", Gate::default(), (320, 240)).unwrap())
+    }
+
+    #[test]
+    fn imported_models_see_no_face_where_there_is_none() {
+        let Some(mut eyes) = imported() else { return };
+        for level in [0_u8, 128, 255] {
+            let pixels: Vec<u8> = (0..640 * 480 * 3_usize).map(|i| level ^ (i * 7919 % 13) as u8).collect();
+            let seen = eyes.observe(&RgbView::new(&pixels, 640, 480).unwrap(), 1, Millis(0)).unwrap();
+            assert_eq!(seen.attended.unwrap_err(), Unusable::NoFace);
+        }
+    }
+
+    #[test]
+    fn imported_embedder_depends_on_the_chip_and_on_nothing_else() {
+        let Some(mut eyes) = imported() else { return };
+        let mut embed = |seed: usize| {
+            let pixels: Vec<u8> = (0..CHIP_BYTES).map(|i| ((i + seed) * 7919 % 251) as u8).collect();
+            eyes.embed_at(&RgbView::new(&pixels, 112, 112).unwrap(), &crate::align::CANONICAL_112).unwrap()
+        };
+        let (first, other, again) = (embed(0), embed(1000), embed(0));
+        assert_eq!(first.values(), again.values());
+        assert!(first.similarity(&other).0 < 0.999);
+    }
 }
