@@ -118,6 +118,28 @@ impl EventLog {
         }
     }
 
+    /// The number of the newest event; zero when there is none.
+    #[must_use]
+    pub const fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// At most `count` events from number `from` on, oldest first. Cheap: frames are walked, and the chain is not verified.
+    ///
+    /// # Errors
+    /// The system's error when the log cannot be read.
+    pub fn page(&mut self, from: u64, count: usize) -> io::Result<Vec<Event>> {
+        let bytes = self.store.load()?;
+        let event = |item| match item {
+            Item::Frame { seq, payload } if seq >= from => match postcard::from_bytes(payload) {
+                Ok(Entry::Event { event, .. }) => Some(event),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(journal::frames(&bytes).filter_map(event).take(count).collect())
+    }
+
     /// All events that are here, oldest first, and whether they follow from each other.
     ///
     /// # Errors
@@ -267,6 +289,10 @@ mod tests {
         assert!(verification.is_intact());
         assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert_eq!(events[3].kind, EventKind::Stopped);
+        assert_eq!(log.last_seq(), 4);
+        assert_eq!(log.page(2, 2).unwrap(), events[1..3]);
+        assert_eq!(log.page(4, 100).unwrap(), events[3..]);
+        assert!(log.page(5, 100).unwrap().is_empty());
     }
 
     #[test]

@@ -231,6 +231,8 @@ fn session(
             Ok(News::RecordingOver) => return Ok(Ended::RecordingOver),
             Ok(News::Died { thread, what }) => return Err(RunError::Died { thread, what }),
             Err(RecvTimeoutError::Timeout) => door.tick(),
+            // The other threads see the flag too, and may be the first to end.
+            Err(RecvTimeoutError::Disconnected) if stop.load(Ordering::SeqCst) => return Ok(Ended::Stopped),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(RunError::Died { thread: "vision", what: "it ended on its own".into() });
             }

@@ -23,10 +23,11 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
         }
         Request::SetState { id, state } => set_state(people, log, clock, id, state),
         Request::Erase { id } => erase(people, log, clock, id),
-        Request::ListEvents { from } => events(log, |seq, _| seq >= from),
+        Request::ListEvents { from } => events(log, from),
         Request::LastEvents { count } => {
             let count = u64::from(count).min(PAGE as u64);
-            events(log, |seq, last| seq.saturating_add(count) > last)
+            let from = (log.last_seq() + 1).saturating_sub(count);
+            events(log, from)
         }
         Request::VerifyEvents => verify(log),
         Request::Status | Request::Enrol { .. } | Request::EnrolProgress | Request::CancelEnrol => {
@@ -99,13 +100,10 @@ fn refused(error: &PeopleError) -> Response {
     Response::refused(kind, &error.to_string())
 }
 
-/// At most one page of the events for which `wanted(number, last number)` holds.
-fn events(log: &mut EventLog, wanted: impl Fn(u64, u64) -> bool) -> Response {
-    match log.read() {
-        Ok((events, _)) => {
-            let last = events.last().map_or(0, |event| event.seq);
-            Response::Events(events.into_iter().filter(|event| wanted(event.seq, last)).take(PAGE).collect())
-        }
+/// At most one page of events, from number `from` on.
+fn events(log: &mut EventLog, from: u64) -> Response {
+    match log.page(from, PAGE) {
+        Ok(events) => Response::Events(events),
         Err(error) => unreadable(&error),
     }
 }
