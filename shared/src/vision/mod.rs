@@ -1,6 +1,7 @@
 //! Frame in, observation out: the pipeline that the door runs on camera frames and the evaluator on files.
 
 pub mod contract;
+pub mod manifest;
 pub mod error;
 pub mod prelu;
 pub mod runtime;
@@ -12,6 +13,6 @@ pub mod observe;
 #[cfg(test)]
 mod testing;
 
-pub use contract::{Manifest, ManifestEntry, ManifestError};
 pub use error::VisionError;
+pub use manifest::{Manifest, ManifestEntry, ManifestError};
 pub use observe::Eyes;
