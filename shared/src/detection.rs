@@ -108,7 +108,7 @@ pub const MAX_FACES: usize = 16;
 pub type Faces = heapless::Vec<Detection, MAX_FACES>;
 
 /// Non-maximum suppression: sorts `candidates` by score, best first, and keeps those that overlap no better one by more
-/// than `max_iou`. Equal scores keep their order. At most [`MAX_FACES`] survive; candidates with a number that is not finite are
+/// than `max_iou`. Equal scores come in no particular order, but always in the same. At most [`MAX_FACES`] survive; candidates with a number that is not finite are
 /// dropped.
 pub fn suppress(candidates: &mut [Detection], max_iou: f32) -> Faces {
     candidates.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));

@@ -89,19 +89,41 @@ pub fn warp_chip(
 }
 
 fn bilinear(frame: &RgbView<'_>, at: Point) -> [u8; 3] {
-    let (x0, y0) = (libm::floorf(at.x), libm::floorf(at.y));
-    let (fx, fy) = (at.x - x0, at.y - y0);
-    let (x0, y0) = (x0 as isize, y0 as isize);
-    let tap = |x: isize, y: isize| -> [f32; 3] {
-        let inside = x >= 0 && y >= 0 && x < frame.width_px() as isize && y < frame.height_px() as isize;
-        if inside { frame.pixel_clamped(x, y).map(f32::from) } else { [0.0; 3] }
-    };
-    let (p00, p10, p01, p11) = (tap(x0, y0), tap(x0 + 1, y0), tap(x0, y0 + 1), tap(x0 + 1, y0 + 1));
+    let (x0, y0) = (floor(at.x), floor(at.y));
+    let (fx, fy) = (at.x - x0 as f32, at.y - y0 as f32);
+    let (width, height) = (frame.width_px() as isize, frame.height_px() as isize);
+    let mut taps = [[0_u8; 3]; 4];
+    if x0 >= 0 && y0 >= 0 && x0 < width - 1 && y0 < height - 1 {
+        // All four lie inside: two pairs of neighbours.
+        let upper = (y0 * width + x0) as usize * 3;
+        let lower = upper + width as usize * 3;
+        let data = frame.data();
+        if let (Some([a, b, c, d, e, f]), Some([g, h, i, j, k, l])) =
+            (data.get(upper..upper + 6), data.get(lower..lower + 6))
+        {
+            taps = [[*a, *b, *c], [*d, *e, *f], [*g, *h, *i], [*j, *k, *l]];
+        }
+    } else {
+        let tap = |x: isize, y: isize| {
+            let inside = x >= 0 && y >= 0 && x < width && y < height;
+            if inside { frame.pixel_clamped(x, y) } else { [0; 3] }
+        };
+        let (x1, y1) = (x0.saturating_add(1), y0.saturating_add(1));
+        taps = [tap(x0, y0), tap(x1, y0), tap(x0, y1), tap(x1, y1)];
+    }
+    let [p00, p10, p01, p11] = taps.map(|tap| tap.map(f32::from));
     core::array::from_fn(|c| {
         let top = p00[c] + (p10[c] - p00[c]) * fx;
         let bottom = p01[c] + (p11[c] - p01[c]) * fx;
-        libm::roundf(top + (bottom - top) * fy) as u8
+        // Never negative: to the nearest, halves upwards.
+        (top + (bottom - top) * fy + 0.5) as u8
     })
+}
+
+/// The largest whole number not above `v`, saturating. `libm`'s is a call, and this one runs twice a pixel.
+fn floor(v: f32) -> isize {
+    let cut = v as isize;
+    if cut as f32 > v { cut.saturating_sub(1) } else { cut }
 }
 
 fn mean(points: &[Point; 5]) -> (f64, f64) {
@@ -149,6 +171,16 @@ mod tests {
         let mut nan = CANONICAL_112;
         nan.0[2].x = f32::NAN;
         assert_eq!(SimilarityTransform::fit(&nan, &CANONICAL_112), Err(AlignError::NotFinite));
+    }
+
+    #[test]
+    fn black_lies_outside_and_the_border_fades_into_it() {
+        let white = std::vec![255_u8; 40 * 30 * 3];
+        let view = RgbView::new(&white, 40, 30).unwrap();
+        let at = |x, y| bilinear(&view, Point::new(x, y));
+        assert_eq!((at(0.0, 0.0), at(39.0, 29.0), at(38.5, 28.5)), ([255; 3], [255; 3], [255; 3]));
+        assert_eq!((at(-0.5, 3.0), at(39.5, 3.0), at(5.0, 29.5)), ([128; 3], [128; 3], [128; 3]));
+        assert_eq!((at(-1.0, 3.0), at(40.0, 3.0), at(f32::MIN, f32::MAX)), ([0; 3], [0; 3], [0; 3]));
     }
 
     #[test]
