@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::JournalStore;
 
@@ -34,14 +35,13 @@ impl FileStore {
             .write(true)
             .open(&lock_path)
             .map_err(|e| about(&lock_path, e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        take(&lock).map_err(|error| match error {
+            TryLockError::WouldBlock => {
                 let what = "another facelatchd is using it; talk to that one or stop it first";
-                return Err(about(path, io::Error::new(io::ErrorKind::WouldBlock, what)));
+                about(path, io::Error::new(io::ErrorKind::WouldBlock, what))
             }
-            Err(TryLockError::Error(error)) => return Err(about(&lock_path, error)),
-        }
+            TryLockError::Error(error) => about(&lock_path, error),
+        })?;
         // What a replace left behind when the power went is worth nothing.
         match std::fs::remove_file(unfinished(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(path, error)),
@@ -129,6 +129,17 @@ impl JournalStore for FileStore {
     }
 }
 
+/// Tries for a moment: a program that is just being started by the former holder has a copy of the lock between its fork and its exec.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            taken_or_failed => return taken_or_failed,
+        }
+    }
+    lock.try_lock()
+}
+
 fn open_file(path: &Path) -> io::Result<File> {
     private().create(true).truncate(false).read(true).write(true).open(path).map_err(|e| about(path, e))
 }
@@ -170,6 +181,8 @@ fn about(path: &Path, error: io::Error) -> io::Error {
 /// A gallery of 10,000 people with 8 templates takes 20 MB.
 const MAX_JOURNAL_BYTES: u64 = 256 << 20;
 const KEPT_ASIDE: u32 = 9;
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
