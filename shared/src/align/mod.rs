@@ -1,7 +1,9 @@
 //! From a detected face to the canonical chip that the embedder reads.
 
+pub mod fiducials;
 pub mod similarity;
 
+pub use fiducials::{Fiducials6, Fiducials68};
 pub use similarity::{AlignError, SimilarityTransform, warp_chip};
 
 use crate::detection::{Landmarks5, Point};

@@ -144,6 +144,9 @@ pub enum AlignError {
     /// No similarity transform relates the landmarks to a face.
     #[error("the landmarks do not form a face")]
     Unrelated,
+    /// A visibility below 0 or above 1.
+    #[error("a visibility lies outside 0 to 1")]
+    Visibility,
 }
 
 #[cfg(test)]
