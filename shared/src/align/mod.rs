@@ -2,6 +2,10 @@
 
 pub mod fiducials;
 pub mod similarity;
+mod linear;
+pub mod shape;
+mod shape_data;
+pub mod camera;
 
 pub use fiducials::{Fiducials6, Fiducials68};
 pub use similarity::{AlignError, SimilarityTransform, warp_chip};

@@ -23,23 +23,38 @@ impl SimilarityTransform {
     /// The transform that brings `from` nearest to `to` in least squares.
     ///
     /// # Errors
-    /// [`AlignError::NotFinite`] for a NaN or infinite coordinate, [`AlignError::Coincident`] when the points lie within one
-    /// pixel of each other, [`AlignError::Unrelated`] when no rotation and scale explains `to` at all.
+    /// As [`fit_points`](Self::fit_points).
     pub fn fit(from: &Landmarks5, to: &Landmarks5) -> Result<Self, AlignError> {
-        if !from.is_finite() || !to.is_finite() {
+        Self::fit_points(&from.0, &to.0)
+    }
+
+    /// The same for any number of points.
+    ///
+    /// # Errors
+    /// [`AlignError::NotFinite`] for a NaN or infinite coordinate, [`AlignError::Coincident`] when the points of `from` lie within
+    /// one pixel of each other, [`AlignError::Collinear`] when they lie on a line, [`AlignError::Unrelated`] when no rotation and
+    /// scale explains `to` at all.
+    pub fn fit_points<const N: usize>(from: &[Point; N], to: &[Point; N]) -> Result<Self, AlignError> {
+        if !from.iter().chain(to).all(|p| p.is_finite()) {
             return Err(AlignError::NotFinite);
         }
-        let (from_mean, to_mean) = (mean(&from.0), mean(&to.0));
-        let (mut along, mut across, mut spread) = (0.0_f64, 0.0_f64, 0.0_f64);
-        for (p, q) in from.0.iter().zip(&to.0) {
+        let (from_mean, to_mean) = (mean(from), mean(to));
+        let (mut along, mut across) = (0.0_f64, 0.0_f64);
+        let (mut xx, mut xy, mut yy) = (0.0_f64, 0.0_f64, 0.0_f64);
+        for (p, q) in from.iter().zip(to) {
             let (px, py) = (f64::from(p.x) - from_mean.0, f64::from(p.y) - from_mean.1);
             let (qx, qy) = (f64::from(q.x) - to_mean.0, f64::from(q.y) - to_mean.1);
             along += px * qx + py * qy;
             across += px * qy - py * qx;
-            spread += px * px + py * py;
+            (xx, xy, yy) = (xx + px * px, xy + px * py, yy + py * py);
         }
+        let spread = xx + yy;
         if spread < 1.0 {
             return Err(AlignError::Coincident);
+        }
+        // The product of the two principal variances, against the square of their sum.
+        if xx * yy - xy * xy < LEAST_ROUNDNESS * spread * spread {
+            return Err(AlignError::Collinear);
         }
         let (a, b) = (along / spread, across / spread);
         if libm::hypot(a, b) <= 1e-6 {
@@ -72,14 +87,30 @@ impl SimilarityTransform {
 /// No allocation; `chip` is `[112, 112, 3]`.
 ///
 /// # Errors
-/// As [`SimilarityTransform::fit`].
+/// As [`SimilarityTransform::fit_points`], and [`AlignError::Outside`] when most landmarks lie outside the frame.
 pub fn warp_chip(
     frame: &RgbView<'_>,
     landmarks: &Landmarks5,
     chip: &mut [u8; CHIP_BYTES],
 ) -> Result<(), AlignError> {
-    let back = SimilarityTransform::fit(landmarks, &CANONICAL_112)?.inverse();
-    for (row, line) in chip.chunks_exact_mut(CHIP_PX * 3).enumerate() {
+    let to_chip = SimilarityTransform::fit(landmarks, &CANONICAL_112)?;
+    mostly_inside(frame, &landmarks.0)?;
+    warp(frame, &to_chip, CHIP_PX, chip)
+}
+
+/// Fills `out`, packed RGB `[side_px, side_px, 3]`, with what `to_chip` makes of `frame`, bilinear, black outside the frame.
+///
+/// # Errors
+/// [`AlignError::Buffer`] when `out` has another length.
+pub fn warp(
+    frame: &RgbView<'_>,
+    to_chip: &SimilarityTransform,
+    side_px: usize,
+    out: &mut [u8],
+) -> Result<(), AlignError> {
+    right_size(out, side_px)?;
+    let back = to_chip.inverse();
+    for (row, line) in out.chunks_exact_mut(side_px * 3).enumerate() {
         for (column, pixel) in line.chunks_exact_mut(3).enumerate() {
             let at = back.apply(Point::new(column as f32, row as f32));
             pixel.copy_from_slice(&bilinear(frame, at));
@@ -88,7 +119,23 @@ pub fn warp_chip(
     Ok(())
 }
 
-fn bilinear(frame: &RgbView<'_>, at: Point) -> [u8; 3] {
+/// That more than half of `points` lie in `frame`.
+pub(super) fn mostly_inside(frame: &RgbView<'_>, points: &[Point]) -> Result<(), AlignError> {
+    let (width, height) = (frame.width_px() as f32, frame.height_px() as f32);
+    let inside = points.iter().filter(|p| p.x >= -0.5 && p.y >= -0.5 && p.x < width && p.y < height).count();
+    if 2 * inside > points.len() { Ok(()) } else { Err(AlignError::Outside) }
+}
+
+pub(super) fn right_size(out: &[u8], side_px: usize) -> Result<(), AlignError> {
+    let expected = side_px.saturating_mul(side_px).saturating_mul(3);
+    if expected == out.len() && side_px > 0 {
+        Ok(())
+    } else {
+        Err(AlignError::Buffer { expected, actual: out.len() })
+    }
+}
+
+pub(super) fn bilinear(frame: &RgbView<'_>, at: Point) -> [u8; 3] {
     let (x0, y0) = (floor(at.x), floor(at.y));
     let (fx, fy) = (at.x - x0 as f32, at.y - y0 as f32);
     let (width, height) = (frame.width_px() as isize, frame.height_px() as isize);
@@ -126,10 +173,13 @@ fn floor(v: f32) -> isize {
     if cut as f32 > v { cut.saturating_sub(1) } else { cut }
 }
 
-fn mean(points: &[Point; 5]) -> (f64, f64) {
+fn mean(points: &[Point]) -> (f64, f64) {
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + f64::from(p.x), y + f64::from(p.y)));
-    (x / 5.0, y / 5.0)
+    (x / points.len() as f64, y / points.len() as f64)
 }
+
+/// Ratio of principal variances (nearly) at which points are taken for a line. Profile faces have 0.03 and more.
+const LEAST_ROUNDNESS: f64 = 1e-3;
 
 /// Why landmarks admit no alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -141,12 +191,26 @@ pub enum AlignError {
     /// All landmarks fall on nearly one point.
     #[error("the landmarks coincide")]
     Coincident,
+    /// The landmarks lie on a line.
+    #[error("the landmarks lie on a line")]
+    Collinear,
+    /// Most landmarks lie outside the frame.
+    #[error("most landmarks lie outside the frame")]
+    Outside,
     /// No similarity transform relates the landmarks to a face.
     #[error("the landmarks do not form a face")]
     Unrelated,
     /// A visibility below 0 or above 1.
     #[error("a visibility lies outside 0 to 1")]
     Visibility,
+    /// The buffer for the chip does not have the size asked for.
+    #[error("the chip needs {expected} bytes but the buffer has {actual}")]
+    Buffer {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
 }
 
 #[cfg(test)]
