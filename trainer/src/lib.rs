@@ -14,4 +14,6 @@ pub mod loss;
 #[cfg(feature = "train")]
 pub mod train;
 #[cfg(feature = "train")]
+pub mod recipe;
+#[cfg(feature = "train")]
 pub mod export;

@@ -1,67 +1,79 @@
-//! `facelatch train`: distil the compact net from a teacher's vectors.
+//! `facelatch train`: train a recipe.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::ValueEnum;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tch::Device;
 
 use crate::cli::{Failure, FailureKind};
-use crate::train::{self, Job, SETTINGS, config::RunConfig};
+use crate::recipe::compact::CompactRecipe;
+use crate::train::config::{ConfigError, Draft};
+use crate::train::{self, Job, SETTINGS, TrainError};
 
-/// Train a recipe. The run's folder gets its settings (run.toml), log (log.jsonl) and checkpoint; create a file named `stop` in it to
-/// end early with a checkpoint.
+/// Train a recipe. The run's folder gets its settings (run.toml), log (log.jsonl) and checkpoint. A file named `stop` in it, SIGTERM
+/// or Ctrl-C ends the run with a checkpoint; a second Ctrl-C ends it at once.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to train.
+    /// What to train
     #[arg(long, value_enum, default_value = "compact")]
-    pub recipe: Recipe,
-    /// Folder with manifest.csv and tar shards of aligned 128×128 faces.
-    #[arg(long)]
+    pub recipe: RecipeName,
+    /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces
+    #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// The teacher's vectors: NAME.safetensors with NAME.paths beside it.
-    #[arg(long)]
-    pub teacher: PathBuf,
-    /// Folder of the run.
-    #[arg(long)]
+    /// A teacher's vectors, for compact: NAME.safetensors with NAME.paths beside it
+    #[arg(long, value_name = "FILE")]
+    pub teacher: Option<PathBuf>,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Settings in TOML; without it the defaults, or with --resume those of the run.
-    #[arg(long)]
+    /// Settings in TOML [default: the recipe's own, or with --resume those of the run]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Length of the schedule in minutes of training, pauses left out.
+    /// Change one setting, as in `--set batch=32`; a dot goes into a table (`--set augment.mirror=0`)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Length of the schedule in minutes of training, pauses left out
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Length of the schedule in steps: repeatable, unlike minutes.
+    /// Length of the schedule in steps: repeatable, unlike minutes
     #[arg(long, conflicts_with = "minutes")]
     pub steps: Option<u64>,
-    /// Go on from the run's checkpoint.
+    /// Go on from the run's checkpoint
     #[arg(long)]
     pub resume: bool,
-    /// Start from the weights of another run's checkpoint or weights file.
-    #[arg(long, conflicts_with = "resume")]
+    /// Start from the weights of another run's checkpoint or weights file
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub start_from: Option<PathBuf>,
-    /// End with a checkpoint after this many steps, before the schedule does.
-    #[arg(long)]
+    /// End with a checkpoint after this many steps, before the schedule does
+    #[arg(long, value_name = "STEP")]
     pub pause_at: Option<u64>,
-    /// Where to compute.
+    /// Write a checkpoint after every so many steps, besides the one every five minutes
+    #[arg(long, value_name = "STEPS")]
+    pub save_every: Option<u64>,
+    /// Where to compute
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
 }
 
 /// What can be trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Recipe {
-    /// The net for the door, distilled.
+pub enum RecipeName {
+    /// The net for the door, distilled from a teacher
     Compact,
 }
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {
-    /// CUDA where libtorch has it and finds a GPU, else the CPU.
+    /// CUDA where libtorch has it and finds a GPU, else the CPU
     Auto,
-    /// The CPU.
+    /// The CPU
     Cpu,
-    /// The first CUDA GPU.
+    /// The first CUDA GPU
     Cuda,
 }
 
@@ -90,29 +102,71 @@ impl DeviceChoice {
 /// # Errors
 /// A [`Failure`] that says what to change.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(FailureKind::Failed, error.to_string());
-    let Recipe::Compact = args.recipe;
-    let mut config = match &args.config {
-        Some(path) => RunConfig::read(path).map_err(|e| failed(&e))?,
-        None if args.resume => RunConfig::read(&args.out.join(SETTINGS)).map_err(|e| failed(&e))?,
-        None => RunConfig::default(),
-    };
-    if let Some(minutes) = args.minutes {
-        (config.minutes, config.steps) = (minutes, 0);
-    }
-    if let Some(steps) = args.steps {
-        config.steps = steps;
+    let device = args.device.pick().map_err(|e| Failure::new(FailureKind::Failed, e))?;
+    let draft = draft(args).map_err(TrainError::from)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal sets the flag, a second one finds it set and ends the program.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| Failure::new(FailureKind::Failed, e))?;
     }
     let job = Job {
-        data: args.data.clone(),
-        teacher: args.teacher.clone(),
-        out: args.out.clone(),
-        device: args.device.pick().map_err(|e| failed(&e))?,
         resume: args.resume,
+        teacher: args.teacher.clone(),
         start_from: args.start_from.clone(),
         pause_at: args.pause_at,
+        save_every: args.save_every,
+        stop,
+        ..Job::new(&args.data, &args.out, device)
     };
-    let counters = train::run(&job, config).map_err(|e| failed(&e))?;
-    println!("{} steps, {} chips, {:.1} h", counters.step, counters.images, counters.seconds / 3600.0);
+    let counters = match args.recipe {
+        RecipeName::Compact => train::start::<CompactRecipe>(&job, &draft),
+    }?;
+    println!("{} steps, {} pictures, {:.2} h", counters.step, counters.images, counters.seconds / 3600.0);
     Ok(())
 }
+
+/// The settings: a file's or a resumed run's, then what the command line changes.
+fn draft(args: &Args) -> Result<Draft, ConfigError> {
+    let mut draft = match &args.config {
+        Some(path) => Draft::read(path)?,
+        None if args.resume => Draft::read(&args.out.join(SETTINGS))?,
+        None => Draft::default(),
+    };
+    if let Some(minutes) = args.minutes {
+        draft.set("minutes", minutes)?;
+        draft.set("steps", 0)?;
+    }
+    if let Some(steps) = args.steps {
+        draft.set("steps", i64::try_from(steps).unwrap_or(i64::MAX))?;
+    }
+    for text in &args.set {
+        draft.set_text(text)?;
+    }
+    Ok(draft)
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        let hint = match &error {
+            TrainError::Config(ConfigError::Malformed { .. } | ConfigError::Value { .. }) => {
+                Some("run.toml of any run shows every setting of its recipe")
+            }
+            TrainError::Config(ConfigError::OtherRecipe { .. }) => {
+                Some("name the recipe of the settings with --recipe")
+            }
+            _ => None,
+        };
+        let failure = Self::new(FailureKind::Failed, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --minutes 100
+  facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --resume";

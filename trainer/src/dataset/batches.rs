@@ -1,11 +1,9 @@
-//! Batches made on a worker thread, in order, so that the net never waits for pictures.
+//! Batches of varied chips.
 //!
 //! Batch `step` is a pure function of the seed and the step: its rows come from the step's place in the epoch's shuffled order,
 //! its augmentation from the sample's global position. A resumed run needs no other state.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 use super::augment::Augment;
 use super::random::{Random, Stream};
@@ -77,7 +75,8 @@ pub struct Order {
 }
 
 impl Order {
-    fn at(&mut self, position: u64, rows: usize, seed: u64) -> usize {
+    /// Index of the sample at `position` of an endless run of epochs over `rows` samples.
+    pub fn at(&mut self, position: u64, rows: usize, seed: u64) -> usize {
         let epoch = position / rows as u64;
         if self.epoch != Some(epoch) {
             self.order = (0..rows as u32).collect();
@@ -85,54 +84,6 @@ impl Order {
             self.epoch = Some(epoch);
         }
         self.order[(position % rows as u64) as usize] as usize
-    }
-}
-
-/// A worker thread that answers requests in order; at most as many batches exist as were asked for.
-#[derive(Debug)]
-pub struct Loader {
-    requests: Option<Sender<(u64, usize)>>,
-    batches: Receiver<Batch>,
-    worker: Option<JoinHandle<()>>,
-}
-
-impl Loader {
-    /// Starts the worker.
-    #[must_use]
-    pub fn start(source: Source) -> Self {
-        let (requests, asked) = channel::<(u64, usize)>();
-        let (made, batches) = channel();
-        let worker = std::thread::spawn(move || {
-            let mut order = Order::default();
-            for (step, side) in asked {
-                if made.send(source.batch(&mut order, step, side)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { requests: Some(requests), batches, worker: Some(worker) }
-    }
-
-    /// Asks for the batch of `step`. Ask a few steps ahead of [`Self::next`].
-    pub fn request(&self, step: u64, side_px: usize) {
-        if let Some(requests) = &self.requests {
-            // A worker that has gone shows in `next`.
-            let _ = requests.send((step, side_px));
-        }
-    }
-
-    /// The next batch asked for, or `None` when the worker has ended.
-    pub fn next(&self) -> Option<Batch> {
-        self.batches.recv().ok()
-    }
-}
-
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.requests = None;
-        if let Some(worker) = self.worker.take() {
-            let _ = worker.join();
-        }
     }
 }
 
@@ -169,15 +120,12 @@ mod tests {
 
     #[test]
     fn a_batch_does_not_depend_on_what_came_before() {
-        let loader = Loader::start(source(10));
-        for step in 0..7 {
-            loader.request(step, 32);
+        let source = source(10);
+        let mut order = Order::default();
+        for step in 0..6 {
+            let _ = source.batch(&mut order, step, 32);
         }
-        for _ in 0..6 {
-            loader.next().unwrap();
-        }
-        let last = loader.next().unwrap();
-        let alone = source(10).batch(&mut Order::default(), 6, 32);
+        let (last, alone) = (source.batch(&mut order, 6, 32), source.batch(&mut Order::default(), 6, 32));
         assert_eq!((last.step, &last.rows, &last.pixels), (6, &alone.rows, &alone.pixels));
     }
 }

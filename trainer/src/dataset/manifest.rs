@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// The manifest's name in a data folder.
+pub const FILE: &str = "manifest.csv";
+
 /// One face: where its picture is, and who it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -38,10 +41,18 @@ impl Row {
 /// # Errors
 /// [`ManifestError`] with the line that does not fit.
 pub fn read(folder: &Path) -> Result<Vec<Row>, ManifestError> {
-    let path = folder.join("manifest.csv");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
-    parse(&text).map_err(|(line, reason)| ManifestError::Malformed { path, line, reason })
+    read_file(&folder.join(FILE))
+}
+
+/// Reads a manifest of any name.
+///
+/// # Errors
+/// [`ManifestError`] with the line that does not fit.
+pub fn read_file(path: &Path) -> Result<Vec<Row>, ManifestError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ManifestError::Unreadable { path: path.to_owned(), source })?;
+    let malformed = |(line, reason)| ManifestError::Malformed { path: path.to_owned(), line, reason };
+    parse(&text).map_err(malformed)
 }
 
 fn parse(text: &str) -> Result<Vec<Row>, (usize, String)> {

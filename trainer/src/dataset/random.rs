@@ -17,6 +17,8 @@ pub enum Stream {
     Split = 3,
     /// Choice of identities and faces in a batch.
     Sampler = 4,
+    /// Seeds of libtorch's own generator, one a step (dropout).
+    Dropout = 5,
 }
 
 impl Random {

@@ -103,7 +103,8 @@ fn read_shard(path: &Path) -> Result<HashMap<String, Vec<u8>>, ShardError> {
     Ok(members)
 }
 
-fn decode(bytes: &[u8], canvas: &mut [u8]) -> Result<(), String> {
+/// Decodes into a canvas of [`CANVAS_BYTES`]; pictures of another size are resized bilinearly.
+pub(super) fn decode(bytes: &[u8], canvas: &mut [u8]) -> Result<(), String> {
     let picture = image::load_from_memory(bytes).map_err(|e| e.to_string())?.into_rgb8();
     let side = CANVAS_PX as u32;
     let picture = if picture.dimensions() == (side, side) {

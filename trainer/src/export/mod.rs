@@ -11,7 +11,8 @@ use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, tvec};
 
 use crate::model::compact::{Compact, EMBEDDING, Shape};
 use crate::model::layers::{BN_EPS, Mode};
-use crate::train::{CHECKPOINT, SETTINGS, checkpoint, config::RunConfig};
+use crate::recipe::compact::{CompactRecipe, CompactSettings};
+use crate::train::{CHECKPOINT, Recipe as _, SETTINGS, checkpoint, config};
 pub use onnx::Form;
 use onnx::{Geometry, Graph};
 use weights::{Dense, Norm};
@@ -66,7 +67,10 @@ pub fn weights_only(run: &Path, out: &Path) -> Result<(), ExportError> {
 /// The running-mean weights of a run's folder, or a weights file of the net in its default shape.
 fn load(run: &Path) -> Result<(VarStore, Compact, Shape), ExportError> {
     let (file, shape) = if run.is_dir() {
-        (run.join(CHECKPOINT), RunConfig::read(&run.join(SETTINGS))?.shape)
+        (
+            run.join(CHECKPOINT),
+            config::read::<CompactSettings>(&run.join(SETTINGS), CompactRecipe::NAME)?.shape,
+        )
     } else {
         (run.to_owned(), Shape::default())
     };

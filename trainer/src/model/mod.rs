@@ -2,3 +2,6 @@
 
 pub mod layers;
 pub mod compact;
+pub mod local;
+pub mod deepface;
+pub mod vggface;

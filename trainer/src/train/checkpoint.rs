@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, nn::VarStore};
 use thiserror::Error;
 
-use super::optimizer::Optimizer;
-
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counters {
@@ -26,46 +24,32 @@ pub struct Counters {
 /// [`CheckpointError`].
 pub fn save(
     path: &Path,
-    weights: &VarStore,
-    ema: &VarStore,
-    optimizer: &Optimizer,
+    mut state: Vec<(String, Tensor)>,
     counters: Counters,
 ) -> Result<(), CheckpointError> {
-    let mut tensors = named("weights", weights);
-    tensors.extend(named("ema", ema));
-    tensors.extend(optimizer.state().into_iter().map(|(name, t)| (format!("optimizer.{name}"), t)));
-    tensors.push((
+    for (_, tensor) in &mut state {
+        *tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    }
+    state.push((
         "counters".to_owned(),
         Tensor::from_slice(&[counters.step as f64, counters.images as f64, counters.seconds]),
     ));
-    write(path, &tensors)
+    write(path, &state)
 }
 
-/// Reads a checkpoint back into place.
+/// Reads a checkpoint: everything in it, and how far the run had come.
 ///
 /// # Errors
-/// [`CheckpointError`] when the file is damaged or belongs to another net.
-pub fn load(
-    path: &Path,
-    weights: &VarStore,
-    ema: &VarStore,
-    optimizer: &mut Optimizer,
-) -> Result<Counters, CheckpointError> {
+/// [`CheckpointError`] when the file is damaged.
+pub fn load(path: &Path) -> Result<(Vec<(String, Tensor)>, Counters), CheckpointError> {
     let tensors = read(path)?;
-    let misfit = |name: String| CheckpointError::Misfit { path: path.to_owned(), name };
-    fill(weights, "weights", &tensors).map_err(misfit)?;
-    fill(ema, "ema", &tensors).map_err(misfit)?;
-    let moments: Vec<(String, Tensor)> = tensors
-        .iter()
-        .filter_map(|(name, t)| Some((name.strip_prefix("optimizer.")?.to_owned(), t.shallow_clone())))
-        .collect();
-    optimizer.restore(&moments).map_err(misfit)?;
     let counters = tensors
         .iter()
         .find(|(name, t)| name == "counters" && t.numel() == 3)
-        .ok_or_else(|| misfit("counters".to_owned()))?;
+        .ok_or_else(|| CheckpointError::Misfit { path: path.to_owned(), name: "counters".to_owned() })?;
     let at = |i| counters.1.double_value(&[i]);
-    Ok(Counters { step: at(0) as u64, images: at(1) as u64, seconds: at(2) })
+    let counters = Counters { step: at(0) as u64, images: at(1) as u64, seconds: at(2) };
+    Ok((tensors, counters))
 }
 
 /// Writes the weights alone, as half floats when `half`.
@@ -90,7 +74,9 @@ pub fn load_weights(path: &Path, store: &VarStore) -> Result<(), CheckpointError
     fill(store, "ema", &read(path)?).map_err(|name| CheckpointError::Misfit { path: path.to_owned(), name })
 }
 
-fn named(prefix: &str, store: &VarStore) -> Vec<(String, Tensor)> {
+/// The variables of a store as `prefix.name`, in the order of their names.
+#[must_use]
+pub fn named(prefix: &str, store: &VarStore) -> Vec<(String, Tensor)> {
     let mut tensors: Vec<_> = store
         .variables()
         .into_iter()
@@ -100,7 +86,11 @@ fn named(prefix: &str, store: &VarStore) -> Vec<(String, Tensor)> {
     tensors
 }
 
-fn fill(store: &VarStore, prefix: &str, tensors: &[(String, Tensor)]) -> Result<(), String> {
+/// Copies `prefix.name` into each variable of a store.
+///
+/// # Errors
+/// The name of one that is missing or of another shape.
+pub fn fill(store: &VarStore, prefix: &str, tensors: &[(String, Tensor)]) -> Result<(), String> {
     let _no_grad = tch::no_grad_guard();
     for (name, mut variable) in store.variables() {
         let name = format!("{prefix}.{name}");
@@ -110,7 +100,11 @@ fn fill(store: &VarStore, prefix: &str, tensors: &[(String, Tensor)]) -> Result<
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<(String, Tensor)>, CheckpointError> {
+/// The tensors of a safetensors file.
+///
+/// # Errors
+/// [`CheckpointError::Unreadable`].
+pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>, CheckpointError> {
     Tensor::read_safetensors(path)
         .map_err(|e| CheckpointError::Unreadable { path: path.to_owned(), reason: e.to_string() })
 }

@@ -1,66 +1,56 @@
-//! `run.toml`: everything that made a run, saved into its folder.
+//! `run.toml`: everything that made a run, saved into its folder. One table for all recipes: `recipe`, the recipe's own
+//! settings, `[origin]`.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use toml::{Table, Value};
 
-use super::optimizer::Rule;
-use crate::dataset::Augment;
-use crate::model::compact::Shape;
+/// Settings of one recipe. Derive `deny_unknown_fields` and `default`: a typo must not become a default.
+pub trait Settings: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
+    /// Seed of weights, order, augmentation and dropout.
+    fn seed(&self) -> u64;
 
-/// Settings of a distillation. Unknown keys are errors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunConfig {
-    /// Seed of weights, order and augmentation.
-    pub seed: u64,
-    /// Chips in a batch.
-    pub batch: usize,
-    /// Length of the schedule in minutes of training; repeatable runs use `steps` instead.
-    pub minutes: f64,
-    /// Length of the schedule in steps; when above zero `minutes` is ignored and the run is repeatable bit for bit on one CPU type.
-    pub steps: u64,
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// AdamW's λ.
-    pub weight_decay: f64,
-    /// What updates dense convolutions.
-    pub rule: Rule,
-    /// Decay of the running mean of the weights, which is what is evaluated and exported.
-    pub ema: f64,
-    /// Convolutions in bfloat16.
-    pub bf16: bool,
-    /// Weight of the relational term.
-    pub relational: f64,
-    /// Chip sides in the order of training: each is used until its share of the schedule has passed.
-    pub sides: Vec<Side>,
-    /// Share of identities held out.
-    pub held_out: f64,
-    /// Most faces of the held-out part that one evaluation uses.
-    pub held_out_faces: usize,
-    /// Largest decoded data set.
-    pub memory_limit_mb: usize,
-    /// Threads of libtorch.
-    pub threads: i32,
-    /// The net.
-    pub shape: Shape,
-    /// How chips are varied.
-    pub augment: Augment,
-    /// What the run was made from; filled in at its start.
-    pub origin: Origin,
+    /// How long the schedule is.
+    fn length(&self) -> Length;
+
+    /// Refuses values the recipe cannot work with.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] naming the key.
+    fn check(&self) -> Result<(), ConfigError>;
 }
 
-/// A chip side and the share of the schedule (0–1) at which it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Side {
-    /// Side in pixels, a multiple of 16.
-    pub px: usize,
-    /// End of its use.
-    pub until: f64,
+/// Length of a schedule: in steps, which is repeatable, or in minutes of training, pauses left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Length {
+    /// Steps; zero when minutes count.
+    pub steps: u64,
+    /// Minutes; used when steps are zero.
+    pub minutes: f64,
+}
+
+impl Length {
+    /// Share of the schedule that has passed, 0 to 1 and beyond.
+    #[must_use]
+    pub fn share(&self, step: u64, seconds: f64) -> f64 {
+        if self.steps > 0 { step as f64 / self.steps as f64 } else { seconds / (self.minutes * 60.0) }
+    }
+
+    /// Refuses a schedule of no length.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.steps == 0 && !(self.minutes > 0.0 && self.minutes.is_finite()) {
+            return Err(ConfigError::value("minutes", "must be above 0 when steps is 0"));
+        }
+        Ok(())
+    }
 }
 
 /// Where a run's data and code came from.
@@ -69,114 +59,119 @@ pub struct Side {
 pub struct Origin {
     /// Revision of the source tree, `-dirty` when it differed.
     pub revision: String,
-    /// SHA-256 of `manifest.csv`.
-    pub manifest_sha256: String,
-    /// SHA-256 of the teacher's vectors.
-    pub teacher_sha256: String,
-    /// Faces learnt from.
-    pub faces: usize,
+    /// Pictures learnt from.
+    pub images: usize,
     /// Identities among them, where known.
     pub identities: usize,
-    /// Parameters of the net.
+    /// Parameters that are learnt.
     pub parameters: usize,
+    /// SHA-256 of each file that was read, by name.
+    pub hashes: BTreeMap<String, String>,
 }
 
-impl Default for RunConfig {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            batch: 64,
-            minutes: 60.0,
-            steps: 0,
-            learning_rate: 2e-3,
-            warmup_steps: 200,
-            weight_decay: 0.05,
-            rule: Rule::Muon,
-            ema: 0.998,
-            bf16: true,
-            relational: 0.0,
-            sides: vec![
-                Side { px: 64, until: 0.4 },
-                Side { px: 96, until: 0.75 },
-                Side { px: 112, until: 1.0 },
-            ],
-            held_out: 0.02,
-            held_out_faces: 512,
-            memory_limit_mb: 6000,
-            threads: 2,
-            shape: Shape::default(),
-            augment: Augment::default(),
-            origin: Origin::default(),
-        }
-    }
-}
+/// Settings not yet those of one recipe: a file, then what the command line changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft(Table);
 
-impl RunConfig {
-    /// Reads a TOML file.
+impl Draft {
+    /// Reads a settings file or the `run.toml` of a run.
     ///
     /// # Errors
-    /// [`ConfigError`] when it cannot be read, does not parse, or a value is out of range.
+    /// [`ConfigError`] when it cannot be read or is no TOML.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-        let config: Self = toml::from_str(&text)
-            .map_err(|e| ConfigError::Malformed { path: path.to_owned(), reason: e.to_string() })?;
-        config.check()?;
-        Ok(config)
+        let table = text.parse().map_err(|e: toml::de::Error| ConfigError::Malformed {
+            what: path.display().to_string(),
+            reason: e.to_string(),
+        })?;
+        Ok(Self(table))
     }
 
-    /// Writes it as TOML.
+    /// Sets `key = value`; a dot in the key goes into a sub-table.
     ///
     /// # Errors
-    /// [`ConfigError::File`].
-    pub fn write(&self, path: &Path) -> Result<(), ConfigError> {
-        let text = toml::to_string_pretty(self)
-            .map_err(|e| ConfigError::Malformed { path: path.to_owned(), reason: e.to_string() })?;
-        std::fs::write(path, text).map_err(|source| ConfigError::File { path: path.to_owned(), source })
-    }
-
-    /// Refuses values the training loop cannot work with.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] naming the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let bad = |key, reason| Err(ConfigError::Value { key, reason });
-        if self.batch < 2 {
-            return bad("batch", "batch statistics need at least 2 chips");
+    /// [`ConfigError::Malformed`] when a part of the key before a dot is no table.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<(), ConfigError> {
+        let (tables, last) = key.rsplit_once('.').map_or((None, key), |(t, last)| (Some(t), last));
+        let mut table = &mut self.0;
+        for part in tables.into_iter().flat_map(|t| t.split('.')) {
+            let next = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            table = next.as_table_mut().ok_or_else(|| ConfigError::Malformed {
+                what: format!("--set {key}"),
+                reason: format!("'{part}' is no table"),
+            })?;
         }
-        if self.steps == 0 && !(self.minutes > 0.0 && self.minutes.is_finite()) {
-            return bad("minutes", "must be above 0 when steps is 0");
-        }
-        if self.sides.is_empty() || self.sides.iter().any(|s| s.px == 0 || s.px % 16 != 0 || s.px > 112) {
-            return bad("sides", "each px must be a multiple of 16 up to 112");
-        }
-        if self.sides.last().is_some_and(|s| s.px != 112) {
-            return bad("sides", "the last must be 112, the size the door uses");
-        }
-        if !(0.0..0.9).contains(&self.held_out) {
-            return bad("held_out", "must be at least 0 and below 0.9");
-        }
-        if !(0.0..1.0).contains(&self.ema) {
-            return bad("ema", "must be at least 0 and below 1");
-        }
-        if !(0.0..=16.0).contains(&self.augment.shift_px) {
-            return bad("augment.shift_px", "must be 0 to 16");
-        }
+        table.insert(last.to_owned(), value.into());
         Ok(())
     }
 
-    /// Chip side at `share` (0–1) of the schedule.
-    #[must_use]
-    pub fn side_px(&self, share: f64) -> usize {
-        self.sides.iter().find(|s| share < s.until).or(self.sides.last()).map_or(112, |s| s.px)
+    /// Sets from text `key=value`, where a value that is no TOML is text.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`] without an `=`.
+    pub fn set_text(&mut self, text: &str) -> Result<(), ConfigError> {
+        let (key, value) = text.split_once('=').ok_or_else(|| ConfigError::Malformed {
+            what: format!("--set {text}"),
+            reason: "it is not KEY=VALUE".into(),
+        })?;
+        let (key, value) = (key.trim(), value.trim());
+        let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+        self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())))
     }
 
-    /// Learning rate at `step` and `share` (0–1) of the schedule: linear warm-up, then half a cosine down to zero.
+    /// The recipe that the file names, if it does.
     #[must_use]
-    pub fn rate(&self, step: u64, share: f64) -> f64 {
-        let warm = ((step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
-        self.learning_rate * warm * 0.5 * (1.0 + (share.clamp(0.0, 1.0) * std::f64::consts::PI).cos())
+    pub fn recipe(&self) -> Option<&str> {
+        self.0.get("recipe").and_then(Value::as_str)
     }
+
+    /// As settings of `recipe`; what is not there takes its default.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for another recipe's file, unknown keys and values out of range.
+    pub fn settings<S: Settings>(&self, recipe: &'static str) -> Result<S, ConfigError> {
+        if let Some(other) = self.recipe().filter(|&name| name != recipe) {
+            return Err(ConfigError::OtherRecipe { expected: recipe, actual: other.to_owned() });
+        }
+        let mut table = self.0.clone();
+        table.remove("recipe");
+        table.remove("origin");
+        let settings: S = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
+            ConfigError::Malformed { what: format!("settings of {recipe}"), reason: e.to_string() }
+        })?;
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+/// Reads the settings of a run of `recipe` from its folder or from a file.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn read<S: Settings>(path: &Path, recipe: &'static str) -> Result<S, ConfigError> {
+    Draft::read(path)?.settings(recipe)
+}
+
+/// Writes settings and origin as TOML.
+///
+/// # Errors
+/// [`ConfigError::File`].
+pub fn write<S: Settings>(
+    path: &Path,
+    recipe: &str,
+    settings: &S,
+    origin: &Origin,
+) -> Result<(), ConfigError> {
+    let bad = |e: toml::ser::Error| ConfigError::Malformed {
+        what: path.display().to_string(),
+        reason: e.to_string(),
+    };
+    let mut table = Table::try_from(settings).map_err(bad)?;
+    table.insert("recipe".into(), Value::String(recipe.to_owned()));
+    table.insert("origin".into(), Value::try_from(origin).map_err(bad)?);
+    let text = toml::to_string_pretty(&table).map_err(bad)?;
+    std::fs::write(path, text).map_err(|source| ConfigError::File { path: path.to_owned(), source })
 }
 
 /// Why settings were refused.
@@ -192,12 +187,20 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It is not the TOML expected.
-    #[error("{}: {reason}", path.display())]
+    #[error("{what}: {reason}")]
     Malformed {
-        /// The file.
-        path: PathBuf,
+        /// The file or the argument.
+        what: String,
         /// Where and what.
         reason: String,
+    },
+    /// The settings are another recipe's.
+    #[error("the settings are for the recipe '{actual}', not for '{expected}'")]
+    OtherRecipe {
+        /// The recipe asked for.
+        expected: &'static str,
+        /// The one the file names.
+        actual: String,
     },
     /// A value is out of range.
     #[error("setting '{key}': {reason}")]
@@ -209,32 +212,76 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// A value out of range.
+    #[must_use]
+    pub const fn value(key: &'static str, reason: &'static str) -> Self {
+        Self::Value { key, reason }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Some {
+        steps: u64,
+        rate: f64,
+        shape: Shape,
+    }
+
+    #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Shape {
+        width: i64,
+        kind: String,
+    }
+
+    impl Default for Some {
+        fn default() -> Self {
+            Self { steps: 3, rate: 0.5, shape: Shape::default() }
+        }
+    }
+
+    impl Settings for Some {
+        fn seed(&self) -> u64 {
+            1
+        }
+        fn length(&self) -> Length {
+            Length { steps: self.steps, minutes: 0.0 }
+        }
+        fn check(&self) -> Result<(), ConfigError> {
+            self.length().check()
+        }
+    }
+
     #[test]
-    fn a_saved_config_reads_back_and_a_typo_is_refused() {
+    fn what_is_written_reads_back_for_its_own_recipe_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.toml");
-        RunConfig::default().write(&path).unwrap();
-        assert_eq!(RunConfig::read(&path).unwrap(), RunConfig::default());
-        std::fs::write(&path, "learning_rat = 0.1").unwrap();
-        assert!(RunConfig::read(&path).unwrap_err().to_string().contains("learning_rat"));
+        let settings = Some { rate: 0.25, ..Some::default() };
+        let origin = Origin { hashes: [("manifest.csv".into(), "ab".into())].into(), ..Origin::default() };
+        write(&path, "some", &settings, &origin).unwrap();
+        assert_eq!(read::<Some>(&path, "some").unwrap(), settings);
+        let other = read::<Some>(&path, "other").unwrap_err().to_string();
+        assert!(other.contains("'some'") && other.contains("'other'"), "{other}");
     }
 
     #[test]
-    fn the_rate_warms_up_and_falls_to_zero_and_sides_follow_the_schedule() {
-        let config = RunConfig::default();
-        assert!(config.rate(0, 0.0) < config.learning_rate * 0.01);
-        assert!((config.rate(5000, 0.5) - config.learning_rate / 2.0).abs() < 1e-9);
-        assert!(config.rate(9000, 1.0).abs() < 1e-12);
-        assert_eq!([0.0, 0.5, 0.9, 1.5].map(|s| config.side_px(s)), [64, 96, 112, 112]);
-    }
-
-    #[test]
-    fn a_run_that_does_not_end_at_the_doors_size_is_refused() {
-        let config = RunConfig { sides: vec![Side { px: 96, until: 1.0 }], ..RunConfig::default() };
-        assert!(matches!(config.check(), Err(ConfigError::Value { key: "sides", .. })));
+    fn the_command_line_changes_single_values_and_a_typo_is_refused() {
+        let mut draft = Draft::default();
+        for text in ["rate = 1e-3", "shape.width=7", "shape.kind=wide"] {
+            draft.set_text(text).unwrap();
+        }
+        let settings: Some = draft.settings("some").unwrap();
+        assert_eq!(settings, Some { steps: 3, rate: 1e-3, shape: Shape { width: 7, kind: "wide".into() } });
+        draft.set("rat", 1.0).unwrap();
+        assert!(draft.settings::<Some>("some").unwrap_err().to_string().contains("rat"));
+        assert!(draft.set_text("rate").is_err() && draft.set_text("rate.x=1").is_err());
+        let mut none = Draft::default();
+        none.set("steps", 0).unwrap();
+        assert!(matches!(none.settings::<Some>("some"), Err(ConfigError::Value { key: "minutes", .. })));
     }
 }

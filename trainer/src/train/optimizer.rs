@@ -96,15 +96,15 @@ impl Optimizer {
         }
     }
 
-    /// Moments by name, for a checkpoint.
+    /// Moments by name, for a checkpoint: `optimizer.first.…`, `optimizer.second.…`.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.slots
             .iter()
             .flat_map(|slot| {
-                let first = (format!("first.{}", slot.name), slot.first.shallow_clone());
-                let second =
-                    (!slot.muon).then(|| (format!("second.{}", slot.name), slot.second.shallow_clone()));
+                let first = (format!("optimizer.first.{}", slot.name), slot.first.shallow_clone());
+                let second = (!slot.muon)
+                    .then(|| (format!("optimizer.second.{}", slot.name), slot.second.shallow_clone()));
                 std::iter::once(first).chain(second)
             })
             .collect()
@@ -118,7 +118,7 @@ impl Optimizer {
         let _no_grad = tch::no_grad_guard();
         for slot in &mut self.slots {
             let take = |prefix: &str, target: &mut Tensor| {
-                let name = format!("{prefix}.{}", slot.name);
+                let name = format!("optimizer.{prefix}.{}", slot.name);
                 let found = state.iter().find(|(n, t)| *n == name && t.size() == target.size());
                 found.map(|(_, t)| target.copy_(t)).ok_or(name)
             };

@@ -7,58 +7,31 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use tch::{Device, Tensor, nn::VarStore};
-
-use crate::model::compact::{Compact, Shape};
-use crate::model::layers::Mode;
-
-/// One part of a batch: chips, the teacher's vectors, and how to compute.
-#[derive(Debug)]
-pub struct Part {
-    /// `[part, 3, side, side]`.
-    pub chips: Tensor,
-    /// `[part, dim]`.
-    pub target: Tensor,
-    /// Train or not, precision.
-    pub mode: Mode,
-    /// Weight of the relational term.
-    pub relational: f64,
-    /// The part's share of the batch.
-    pub share: f64,
-}
-
-impl Part {
-    /// Forward and backward; gradients are added to the net's. Returns the mean cosine loss of the part.
-    #[must_use]
-    pub fn learn(&self, net: &Compact) -> f64 {
-        let out = net.forward(&self.chips, self.mode);
-        let cosine = crate::loss::distill::cosine(&out, &self.target);
-        let loss = if self.relational > 0.0 {
-            &cosine + crate::loss::distill::relational(&out, &self.target) * self.relational
-        } else {
-            cosine.shallow_clone()
-        };
-        (loss * self.share).backward();
-        cosine.double_value(&[])
-    }
-}
+use tch::nn::{Path, VarStore};
+use tch::{Device, Tensor};
 
 /// A copy of the net on its own thread.
 #[derive(Debug)]
-pub struct Replica {
-    parts: Option<Sender<Part>>,
+pub struct Replica<P> {
+    parts: Option<Sender<P>>,
     losses: Receiver<f64>,
     /// (the first net's parameter, this copy's), same storage, gradients apart.
     pairs: Vec<(Tensor, Tensor)>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Replica {
-    /// Starts a copy of the net whose parameters are in `first`.
+impl<P: Send + 'static> Replica<P> {
+    /// Starts a copy, made by `build`, of the net whose parameters are in `first`. `learn` goes forward and backward through
+    /// it with one part of a batch, weighs the gradients by the part's share, and returns the loss.
     #[must_use]
-    pub fn start(first: &VarStore, shape: &Shape, device: Device) -> Self {
+    pub fn start<N: Send + 'static>(
+        first: &VarStore,
+        device: Device,
+        build: impl Fn(&Path<'_>) -> N,
+        learn: impl Fn(&N, P) -> f64 + Send + 'static,
+    ) -> Self {
         let store = VarStore::new(device);
-        let net = Compact::new(&store.root(), shape);
+        let net = build(&store.root());
         let originals = first.variables();
         let mut pairs = Vec::new();
         for (name, mut copy) in store.variables() {
@@ -67,12 +40,12 @@ impl Replica {
                 pairs.push((original.shallow_clone(), copy));
             }
         }
-        let (parts, work) = channel::<Part>();
+        let (parts, work) = channel::<P>();
         let (done, losses) = channel();
         let thread = std::thread::spawn(move || {
             tch::set_num_threads(1);
             for part in work {
-                if done.send(part.learn(&net)).is_err() {
+                if done.send(learn(&net, part)).is_err() {
                     return;
                 }
             }
@@ -81,7 +54,7 @@ impl Replica {
     }
 
     /// Starts on a part.
-    pub fn learn(&self, part: Part) {
+    pub fn learn(&self, part: P) {
         if let Some(parts) = &self.parts {
             // A thread that has gone shows in `finish`.
             let _ = parts.send(part);
@@ -89,6 +62,7 @@ impl Replica {
     }
 
     /// Waits for the part, adds its gradients to the first net's and clears them. `None` when the thread has died.
+    #[must_use]
     pub fn finish(&self) -> Option<f64> {
         let loss = self.losses.recv().ok()?;
         let _no_grad = tch::no_grad_guard();
@@ -103,7 +77,7 @@ impl Replica {
     }
 }
 
-impl Drop for Replica {
+impl<P> Drop for Replica<P> {
     fn drop(&mut self) {
         self.parts = None;
         if let Some(thread) = self.thread.take() {
