@@ -154,7 +154,7 @@ def vertex_normals(vertices, triangles):
             normals[list(t)] += n if n[2] < 0 else -n
     normals[LEFT_OUT] = normals[57]
     for i in range(FACE, len(vertices)):
-        normals[i] = [np.sign(vertices[i, 0]), 0, -1.2]
+        normals[i] = [np.sign(vertices[i, 0]), 0, -1]
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 

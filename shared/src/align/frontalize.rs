@@ -5,11 +5,11 @@
 //! on the caller's buffers and some kilobytes of stack.
 
 use super::AlignError;
-use super::camera::{self, CameraFit, HIDDEN_FACING, SEEN_FACING, smooth_step};
+use super::CHIP_PX;
+use super::camera::{self, CameraFit};
 use super::fiducials::{FIDUCIALS, Fiducials68};
 use super::shape::{self, FACE, MIDLINE_PX, VERTICES};
 use super::similarity::{bilinear, mostly_inside, right_size};
-use super::{CHIP_PX, camera::AffineCamera};
 use crate::detection::Point;
 use crate::frame::RgbView;
 
@@ -61,7 +61,9 @@ impl MeshWarp {
             let at = |v: f32| (v + 0.5) * scale - 0.5;
             Point::new(at(place(i)[0] + MIDLINE_PX), at(place(i)[1]))
         });
-        Self { source, target, own: own_share(&fit.camera) }
+        let mut own = camera::own_side(&fit.camera.line_of_sight());
+        hide_covered(&mut own, &source, fit);
+        Self { source, target, own }
     }
 
     /// Draws the chip's triangles into `out`, which has the right size.
@@ -154,20 +156,41 @@ fn span(edges: &[Plane; 3], row: f32, last: f32) -> Option<(usize, usize)> {
     (low <= high).then_some((low as usize, high as usize))
 }
 
-/// For each vertex, 1 where it faces the camera, falling to 0 where it turns away while its counterpart does not.
-fn own_share(camera: &AffineCamera) -> [f32; VERTICES] {
-    let sight = camera.line_of_sight();
-    let facing: [f64; VERTICES] = core::array::from_fn(|i| {
-        let n = shape::normals()[i];
-        -f64::from(n[0] * sight[0] + n[1] * sight[1] + n[2] * sight[2])
-    });
-    core::array::from_fn(|i| {
-        let better = facing[usize::from(shape::mirror()[i])] - facing[i];
-        let hidden = 1.0 - smooth_step(facing[i], HIDDEN_FACING, SEEN_FACING);
-        (1.0 - hidden * smooth_step(better, 0.05, 0.35)) as f32
-    })
+/// Takes their own side from the vertices that lie behind another part of the face, as the far eye behind the nose.
+fn hide_covered(own: &mut [f32; VERTICES], source: &[Point; VERTICES], fit: &CameraFit) {
+    let sight = fit.camera.line_of_sight();
+    let depth = fit.face.map(|p| p[0] * sight[0] + p[1] * sight[1] + p[2] * sight[2]);
+    for i in 0..FACE {
+        let j = usize::from(shape::mirror()[i]);
+        // Only what is farther away than its counterpart can be covered while that is not.
+        if own[i] <= 0.0 || depth[i] <= depth[j] {
+            continue;
+        }
+        let covered = shape::triangles().iter().map(|t| t.map(usize::from)).any(|t| {
+            t.iter().all(|&k| k < FACE && k != i)
+                && is_behind(source[i], depth[i], t.map(|k| (source[k], depth[k])))
+        });
+        if covered {
+            own[i] = 0.0;
+        }
+    }
 }
 
+/// Whether the point `p` at `depth` lies behind a triangle that faces the camera.
+fn is_behind(p: Point, depth: f32, corners: [(Point, f32); 3]) -> bool {
+    let [(a, _), (b, _), (c, _)] = corners;
+    let turn = |p: Point, q: Point, r: Point| (q.x - p.x) * (r.y - p.y) - (q.y - p.y) * (r.x - p.x);
+    let weights = [turn(p, b, c), turn(a, p, c), turn(a, b, p)];
+    let area = turn(a, b, c);
+    if area <= 0.0 || weights.iter().any(|w| *w < 0.0) {
+        return false;
+    }
+    let front: f32 = weights.iter().zip(corners).map(|(w, (_, d))| w * d).sum();
+    front / area + COVER_PX < depth
+}
+
+/// How far behind a triangle a vertex must lie to be covered by it, in pixels of the 112 px chip.
+const COVER_PX: f32 = 1.5;
 /// Twice the area in px² below which a triangle is not drawn.
 const LEAST_AREA: f32 = 1e-3;
 
