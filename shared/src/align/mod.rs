@@ -7,6 +7,7 @@ mod linear;
 pub mod shape;
 mod shape_data;
 pub mod camera;
+pub mod five;
 pub mod frontalize;
 
 pub use fiducials::{Fiducials6, Fiducials68};
