@@ -11,9 +11,12 @@ use thiserror::Error;
 
 use crate::camera::PixelFormat;
 use crate::camera::choose::Wish;
-use crate::camera::v4l::V4lSpec;
+use crate::camera::orientation::{Orientation, Rotation};
+use crate::camera::v4l::{Hints, V4lSpec};
+use crate::display::spi_panel::SpiSpec;
 use crate::inputs::gpio::InputsSpec;
 use crate::lock::gpio::GpioLockSpec;
+use crate::metrics::Place;
 
 /// The whole file. Every table and key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub inputs: InputsSpec,
     /// The panel.
     pub panel: PanelConfig,
+    /// The program as a service.
+    pub service: ServiceConfig,
 }
 
 /// What and where this door is.
@@ -81,6 +86,16 @@ pub struct CameraConfig {
     pub height_px: u32,
     /// Wanted format.
     pub format: CameraFormat,
+    /// Wanted frames a second; left out, the camera's own.
+    pub fps: Option<u32>,
+    /// How far the picture must be turned clockwise to stand upright: 0, 90, 180 or 270.
+    pub rotate_deg: Rotation,
+    /// Swap left and right, after turning.
+    pub mirror: bool,
+    /// Exposure in microseconds; left out, the camera decides.
+    pub exposure_us: Option<u32>,
+    /// Gain in the camera's own unit; left out, the camera decides.
+    pub gain: Option<i32>,
     /// Without a frame for so long the camera counts as lost.
     pub timeout_ms: u64,
 }
@@ -96,6 +111,10 @@ pub enum CameraFormat {
     Yuyv,
     /// Motion JPEG.
     Mjpeg,
+    /// Planar 4:2:0.
+    Nv12,
+    /// Light only.
+    Grey,
 }
 
 /// When the door opens.
@@ -140,6 +159,18 @@ pub struct EnrolConfig {
     pub timeout_s: u16,
 }
 
+/// The program as a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// The board's watchdog timer, `/dev/watchdog`; left out, none is armed.
+    pub watchdog: Option<PathBuf>,
+    /// Without a sign of life for so long the watchdog resets the board, in seconds.
+    pub watchdog_timeout_s: u32,
+    /// Where metrics are served: a port of this machine or a socket; left out, nowhere.
+    pub metrics: Option<String>,
+}
+
 /// The panel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -152,6 +183,8 @@ pub enum PanelConfig {
         /// Its device, `/dev/fb0`.
         device: PathBuf,
     },
+    /// A colour panel on the SPI bus.
+    Spi(SpiSpec),
     /// Every screen as a PNG file in a folder, for a bench without a panel.
     Png {
         /// The folder.
@@ -235,6 +268,13 @@ impl Config {
         if !(3..=8).contains(&self.enrol.views) {
             return Err(format!("enrol.views is {}: 3 to 8 views are taken", self.enrol.views));
         }
+        self.service.metrics_place()?;
+        if !(2..=600).contains(&self.service.watchdog_timeout_s) {
+            return Err(format!(
+                "service.watchdog_timeout_s is {}: 2 to 600 seconds",
+                self.service.watchdog_timeout_s
+            ));
+        }
         if let Some(fault) = self.gate.fault() {
             return Err(format!("[gate]: {fault}"));
         }
@@ -278,6 +318,11 @@ impl Default for CameraConfig {
             width_px: 640,
             height_px: 480,
             format: CameraFormat::Auto,
+            fps: None,
+            rotate_deg: Rotation::None,
+            mirror: false,
+            exposure_us: None,
+            gain: None,
             timeout_ms: 2_000,
         }
     }
@@ -291,9 +336,18 @@ impl CameraConfig {
             CameraFormat::Auto => None,
             CameraFormat::Yuyv => Some(PixelFormat::Yuyv),
             CameraFormat::Mjpeg => Some(PixelFormat::Mjpeg),
+            CameraFormat::Nv12 => Some(PixelFormat::Nv12),
+            CameraFormat::Grey => Some(PixelFormat::Grey),
         };
         let wish = Wish { format, width_px: self.width_px, height_px: self.height_px };
-        V4lSpec { device: self.device.clone(), wish, frame_timeout_ms: self.timeout_ms }
+        let hints = Hints { fps: self.fps, exposure_us: self.exposure_us, gain: self.gain };
+        V4lSpec { device: self.device.clone(), wish, hints, frame_timeout_ms: self.timeout_ms }
+    }
+
+    /// How its pictures are turned.
+    #[must_use]
+    pub const fn orientation(&self) -> Orientation {
+        Orientation { rotation: self.rotate_deg, mirror: self.mirror }
     }
 }
 
@@ -306,6 +360,22 @@ impl Default for DecisionConfig {
 impl Default for SessionConfig {
     fn default() -> Self {
         Self { open_s: 5, held_s: 30, lockout_after: 5, lockout_first_s: 5, lockout_max_s: 30 }
+    }
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self { watchdog: None, watchdog_timeout_s: 30, metrics: None }
+    }
+}
+
+impl ServiceConfig {
+    /// Where metrics are served.
+    ///
+    /// # Errors
+    /// What is wrong with the place, in words.
+    pub fn metrics_place(&self) -> Result<Option<Place>, String> {
+        self.metrics.as_deref().map(str::parse).transpose()
     }
 }
 
@@ -387,6 +457,9 @@ mod tests {
             ("[session]\nopen_s = 0", "at least 1"),
             ("[enrol]\nviews = 1", "3 to 8"),
             ("[models]\ndetector_width_px = 3", "64 to 1280"),
+            ("[service]\nmetrics = \"0.0.0.0:9465\"", "service.metrics"),
+            ("[service]\nwatchdog_timeout_s = 1", "2 to 600"),
+            ("[camera]\nrotate_deg = 45", "camera.rotate_deg is 45"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

@@ -1,8 +1,10 @@
 //! `facelatchd --config door.toml`: the door on its real hardware.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use embedded_graphics::geometry::Size;
 use facelatch_shared::vision::{Eyes, VisionError};
@@ -13,13 +15,19 @@ use crate::camera::v4l::V4lCamera;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, PanelConfig};
 use crate::control::{ControlError, Limits, Server, State, StateError};
-use crate::display::{Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay};
+use crate::display::{
+    Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay, Screen, ServiceReason, spi_panel,
+};
 use crate::door::{Door, Parts};
+use crate::heartbeat::{Heartbeat, HeartbeatError};
+use crate::inputs::Inputs;
 use crate::inputs::gpio::{GpioInputs, InputsError};
-use crate::lock::gpio::GpioLock;
+use crate::lock::gpio::{GpioLock, GpioLockSpec};
+use crate::lock::guard::Guard;
 use crate::lock::none::NoLock;
 use crate::lock::{Lock, LockError};
-use crate::runner::{self, Ended, NoWatcher, RunError, Source};
+use crate::metrics::{self, MetricsError};
+use crate::runner::{self, Ended, NoWatcher, RunError, Source, Upkeep};
 use crate::session::Session;
 
 /// Loads the configured models.
@@ -41,21 +49,92 @@ pub fn session(config: &Config, eyes: &Eyes) -> Result<Session, ConfigError> {
     Ok(Session::new(rule, config.session.clone(), config.enrol.clone(), config.door.name.clone()))
 }
 
-/// Runs the door of `config` until `stop` is set.
+/// What the program is told from outside while it runs.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// End in order.
+    pub stop: Arc<AtomicBool>,
+    /// Read the configuration again.
+    pub reload: Arc<AtomicBool>,
+    /// Where it stands; without a file there is nothing to read again.
+    pub config: Option<PathBuf>,
+}
+
+/// Runs the door of `config` until it is told to stop. A reload that names a configuration which cannot be used leaves the door as it is.
 ///
 /// # Errors
 /// [`DaemonError`]: nothing was started, or a thread died. The lock is secured either way.
-pub fn run(config: &Config, stop: Arc<AtomicBool>) -> Result<Ended, DaemonError> {
+pub fn run(config: Config, signals: &Signals) -> Result<(), DaemonError> {
+    let service = &config.service;
+    let mut heartbeat = Some(Heartbeat::start(service.watchdog.as_deref(), service.watchdog_timeout_s)?);
+    let (mut config, mut before) = (config, None::<Config>);
+    loop {
+        let mut next = None;
+        let ended = match run_once(&config, signals, &mut heartbeat, &mut next) {
+            Err(error) => match before.take() {
+                Some(old) => {
+                    tracing::error!(%error, "the new configuration does not work; the old one holds");
+                    next = Some(old);
+                    Ended::Reload
+                }
+                None => return Err(error),
+            },
+            Ok(ended) => {
+                before = Some(config.clone());
+                ended
+            }
+        };
+        match (ended, next) {
+            (Ended::Reload, Some(new)) => config = new,
+            _ => break,
+        }
+    }
+    if let Some(heartbeat) = heartbeat {
+        heartbeat.stop();
+    }
+    Ok(())
+}
+
+fn run_once(
+    config: &Config,
+    signals: &Signals,
+    heartbeat: &mut Option<Heartbeat>,
+    next: &mut Option<Config>,
+) -> Result<Ended, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    // Declared before the lock, hence dropped after it: the guard needs the line then.
+    let mut guard = None;
     // The lock first: whatever fails afterwards, the door is shut.
-    let lock: Box<dyn Lock> = match &config.lock {
-        Some(spec) => Box::new(GpioLock::open(spec)?),
+    let mut lock: Box<dyn Lock> = match &config.lock {
+        Some(spec) => {
+            let lock = open_lock(spec)?;
+            guard = Some(Guard::start(spec)?);
+            Box::new(lock)
+        }
         None => Box::new(NoLock),
     };
-    let inputs = Box::new(GpioInputs::open(&config.inputs, Arc::clone(&clock))?);
-    let display = open_display(&config.panel)?;
-    let State { people, log, .. } = State::open_or_create(&config.door, &*clock)?;
-    let eyes = load_eyes(config)?;
+    let mut inputs: Box<dyn Inputs> = Box::new(GpioInputs::open(&config.inputs, Arc::clone(&clock))?);
+    let mut display = open_display(&config.panel)?;
+    show(&mut *display, ServiceReason::Starting);
+    let metrics = match config.service.metrics_place().map_err(DaemonError::Setting)? {
+        Some(place) => Some(metrics::Server::start(&place)?),
+        None => None,
+    };
+    let mut upkeep = Keeper { heartbeat, guard: &mut guard, metrics, signals, next, published: None };
+    let (State { people, log, .. }, eyes) = loop {
+        let error = match prepare(config, &*clock) {
+            Ok(ready) => break ready,
+            Err(error) => error,
+        };
+        show(&mut *display, error.reason());
+        if config.lock.is_none() {
+            return Err(error);
+        }
+        tracing::error!(%error, "the door cannot recognise anyone; it stays secured, and the exit button works");
+        if egress_only(config, &mut *lock, &mut *inputs, &*clock, &mut upkeep)? {
+            return Ok(Ended::Stopped);
+        }
+    };
     let session = session(config, &eyes)?;
     let (to_session, control) = sync_channel(CONTROL_QUEUE);
     let _server = Server::start(&config.door.state_dir, to_session, Limits::default())?;
@@ -74,14 +153,139 @@ pub fn run(config: &Config, stop: Arc<AtomicBool>) -> Result<Ended, DaemonError>
     let open_camera = Box::new(move || {
         V4lCamera::open(&spec, Arc::clone(&camera_clock)).map(|camera| Box::new(camera) as Box<dyn Camera>)
     });
-    let source = Source { open_camera, clock, pace: None, stop };
+    if let Some(heartbeat) = upkeep.heartbeat {
+        heartbeat.ready();
+    }
+    let orientation = config.camera.orientation();
+    // The run ends its own flag; the program's stays for the next run.
+    let stop = Arc::new(AtomicBool::new(false));
+    let source = Source { open_camera, orientation, clock, upkeep: Box::new(upkeep), pace: None, stop };
     Ok(runner::run(door, eyes, source, &control, &mut NoWatcher)?)
 }
 
-fn open_display(panel: &PanelConfig) -> Result<Box<dyn Display>, DisplayError> {
+/// Everything that may be missing for a while: files and models.
+fn prepare(config: &Config, clock: &dyn Clock) -> Result<(State, Eyes), DaemonError> {
+    let state = State::open_or_create(&config.door, clock)?;
+    Ok((state, load_eyes(config)?))
+}
+
+/// A door that recognises nobody lets people out all the same. Returns after [`RETRY`], to try again, with whether the program is to end.
+fn egress_only(
+    config: &Config,
+    lock: &mut dyn Lock,
+    inputs: &mut dyn Inputs,
+    clock: &dyn Clock,
+    upkeep: &mut Keeper<'_>,
+) -> Result<bool, LockError> {
+    let end = Instant::now() + RETRY;
+    let mut released_until = None;
+    let mut pressed_before = false;
+    while Instant::now() < end || released_until.is_some() {
+        upkeep.keep(clock, true);
+        if upkeep.signals.stop.load(Ordering::SeqCst) {
+            lock.secure()?;
+            return Ok(true);
+        }
+        let pressed = inputs.read().is_ok_and(|contacts| contacts.exit_requested);
+        if pressed && !std::mem::replace(&mut pressed_before, pressed) {
+            lock.release()?;
+            released_until = Some(clock.now().plus(u64::from(config.session.open_s) * 1000));
+        }
+        pressed_before = pressed;
+        if released_until.is_some_and(|until| clock.now() >= until) {
+            released_until = None;
+            lock.secure()?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(false)
+}
+
+/// The previous program's guard may hold the line for a moment.
+fn open_lock(spec: &GpioLockSpec) -> Result<GpioLock, LockError> {
+    let start = Instant::now();
+    loop {
+        match GpioLock::open(spec) {
+            Err(error) if error.is_busy() && start.elapsed() < Duration::from_secs(2) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Signs of life, the lock's guard, metrics and signals.
+struct Keeper<'a> {
+    heartbeat: &'a mut Option<Heartbeat>,
+    guard: &'a mut Option<Guard>,
+    metrics: Option<metrics::Server>,
+    signals: &'a Signals,
+    next: &'a mut Option<Config>,
+    published: Option<Instant>,
+}
+
+impl Keeper<'_> {
+    fn keep(&mut self, clock: &dyn Clock, healthy: bool) {
+        if healthy && let Some(heartbeat) = self.heartbeat {
+            heartbeat.beat(clock.now());
+        }
+        if let Some(guard) = self.guard {
+            guard.check();
+        }
+    }
+
+    /// A usable new configuration, if one was asked for.
+    fn reload(&self) -> Option<Config> {
+        if !self.signals.reload.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        let Some(path) = &self.signals.config else {
+            tracing::warn!("there is no configuration file to read again");
+            return None;
+        };
+        Config::load(path)
+            .inspect(|_| tracing::info!("the configuration is read again"))
+            .inspect_err(
+                |error| tracing::error!(%error, "the configuration cannot be used; the old one holds"),
+            )
+            .ok()
+    }
+}
+
+impl Upkeep for Keeper<'_> {
+    fn turn(&mut self, door: &Door, healthy: bool) -> Option<Ended> {
+        self.keep(door.clock(), healthy);
+        if let Some(metrics) = &self.metrics
+            && self.published.is_none_or(|at| at.elapsed() >= Duration::from_secs(1))
+        {
+            self.published = Some(Instant::now());
+            metrics.publish(metrics::render(door.counters(), &door.gauges()));
+        }
+        if self.signals.stop.load(Ordering::SeqCst) {
+            return Some(Ended::Stopped);
+        }
+        *self.next = Some(self.reload()?);
+        Some(Ended::Reload)
+    }
+}
+
+fn show(display: &mut dyn Display, reason: ServiceReason) {
+    let screen = Screen::Service(reason);
+    match display.show(&screen) {
+        Ok(()) => tracing::info!(screen = screen.slug(), "panel"),
+        Err(error) => tracing::error!(%error, "the panel cannot be drawn; the door works on"),
+    }
+}
+
+/// Opens the configured panel.
+///
+/// # Errors
+/// [`DisplayError`].
+pub fn open_display(panel: &PanelConfig) -> Result<Box<dyn Display>, DisplayError> {
     Ok(match panel {
         PanelConfig::None => Box::new(NoDisplay),
         PanelConfig::Framebuffer { device } => Box::new(FramebufferDisplay::open(device)?),
+        PanelConfig::Spi(spec) => Box::new(spi_panel::open(spec)?),
         PanelConfig::Png { dir, width_px, height_px } => {
             Box::new(PngDisplay::new(dir, Size::new(*width_px, *height_px))?)
         }
@@ -89,6 +293,8 @@ fn open_display(panel: &PanelConfig) -> Result<Box<dyn Display>, DisplayError> {
 }
 
 const CONTROL_QUEUE: usize = 4;
+/// How often a door without files or models looks for them again.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Why the door is not at work.
 #[derive(Debug, Error)]
@@ -115,7 +321,28 @@ pub enum DaemonError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// One setting of it.
+    #[error("{0}")]
+    Setting(String),
+    /// The watchdog.
+    #[error(transparent)]
+    Heartbeat(#[from] HeartbeatError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// It ran and then died.
     #[error(transparent)]
     Run(#[from] RunError),
+}
+
+impl DaemonError {
+    /// What the panel says of it.
+    #[must_use]
+    pub const fn reason(&self) -> ServiceReason {
+        match self {
+            Self::State(_) => ServiceReason::Storage,
+            Self::Lock(_) => ServiceReason::Lock,
+            _ => ServiceReason::Models,
+        }
+    }
 }

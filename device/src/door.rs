@@ -18,6 +18,7 @@ use crate::display::{Display, Screen};
 use crate::event_log::EventLog;
 use crate::inputs::{InputState, Inputs};
 use crate::lock::Lock;
+use crate::metrics::{Counters, Gauges, resident_bytes};
 use crate::people::People;
 use crate::pipeline::look_up;
 use crate::session::{Action, Actions, Input, Session};
@@ -50,9 +51,8 @@ pub struct Door {
     started: Millis,
     shown: Option<Screen>,
     contacts: InputState,
-    frames: u64,
-    dropped: u64,
     bad_frames: BadFrames,
+    counters: Counters,
     display_ok: bool,
     inputs_ok: bool,
 }
@@ -93,9 +93,8 @@ impl Door {
             parts,
             shown: None,
             contacts: InputState::default(),
-            frames: 0,
-            dropped: 0,
             bad_frames: BadFrames::default(),
+            counters: Counters::default(),
             display_ok: true,
             inputs_ok: true,
         };
@@ -114,9 +113,10 @@ impl Door {
 
     /// One frame, from the match to the log.
     pub fn attend(&mut self, mut observation: Observation) -> FrameReport {
-        self.frames += 1;
+        self.counters.frames += 1;
         let found = look_up(&mut observation, &self.parts.people, self.parts.binding);
         let report = found.report;
+        self.counters.add_times(&observation.timings);
         self.read_contacts();
         self.step(Input::Seen(found.sighting));
         self.show();
@@ -143,6 +143,7 @@ impl Door {
     pub fn bad_frame(&mut self) {
         let now = self.parts.clock.now();
         self.bad_frames.count += 1;
+        self.counters.bad_frames += 1;
         if self.bad_frames.last_report.is_none_or(|last| now.since(last) >= BAD_FRAMES_EVERY_MS) {
             let count = std::mem::take(&mut self.bad_frames.count);
             self.bad_frames.last_report = Some(now);
@@ -159,7 +160,37 @@ impl Door {
 
     /// How many frames were dropped because vision was busy, since the start.
     pub const fn set_dropped(&mut self, dropped: u64) {
-        self.dropped = dropped;
+        self.counters.dropped = dropped;
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What holds at the moment.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            uptime_s: self.parts.clock.now().since(self.started) / 1000,
+            people: self.parts.people.len() as u64,
+            camera_ok: self.camera_ok(),
+            released: self.parts.session.is_released(),
+            resident_bytes: resident_bytes(),
+        }
+    }
+
+    /// The clock that it runs on.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.parts.clock
+    }
+
+    /// Whether the camera gives frames.
+    #[must_use]
+    pub fn camera_ok(&self) -> bool {
+        self.parts.session.camera_ok()
     }
 
     /// When [`tick`](Self::tick) is due at the latest.
@@ -234,7 +265,9 @@ impl Door {
     }
 
     fn log(&mut self, kind: EventKind) {
-        self.parts.log.record(self.parts.clock.unix(), self.parts.clock.now(), kind);
+        self.counters.add_event(&kind);
+        let stored = self.parts.log.record(self.parts.clock.unix(), self.parts.clock.now(), kind);
+        self.counters.events_lost += u64::from(!stored);
     }
 
     fn read_contacts(&mut self) {
@@ -267,6 +300,9 @@ impl Door {
             }
             Err(_) => {}
         }
+        if self.shown.as_ref().is_none_or(|before| before.slug() != screen.slug()) {
+            tracing::info!(screen = screen.slug(), "panel");
+        }
         self.shown = Some(screen);
     }
 
@@ -276,8 +312,8 @@ impl Door {
             uptime_s: self.parts.clock.now().since(self.started) / 1000,
             door: self.parts.name.clone(),
             people: u32::try_from(self.parts.people.len()).unwrap_or(u32::MAX),
-            frames: self.frames,
-            dropped: self.dropped,
+            frames: self.counters.frames,
+            dropped: self.counters.dropped,
             camera_ok: self.parts.session.camera_ok(),
             released: self.parts.session.is_released(),
         }
@@ -320,7 +356,7 @@ impl Drop for Door {
 
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("frames", &self.frames).finish_non_exhaustive()
+        f.debug_struct("Door").field("frames", &self.counters.frames).finish_non_exhaustive()
     }
 }
 

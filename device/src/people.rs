@@ -4,8 +4,8 @@ use std::io;
 
 use facelatch_shared::embedding::{ModelBinding, Template};
 use facelatch_shared::gallery::{
-    Change, ChangeError, Entropy, EntropyError, Key, Ledger, LedgerError, MatchError, MatchReport, Person,
-    Recovery,
+    Candidate, Change, ChangeError, Entropy, EntropyError, Key, Ledger, LedgerError, MatchError, MatchReport,
+    Person, Recovery,
 };
 use facelatch_shared::person::{Name, PersonState, SubjectId};
 use facelatch_shared::time::UnixMs;
@@ -118,6 +118,12 @@ impl People {
     /// [`MatchError`] when the gallery belongs to another model.
     pub fn identify(&self, probe: &Template, binding: ModelBinding) -> Result<MatchReport, MatchError> {
         self.ledger.gallery().identify(probe, binding)
+    }
+
+    /// The two people who come closest to each other, and how close; see [`facelatch_shared::gallery::Gallery::closest_pair`].
+    #[must_use]
+    pub fn closest_pair(&self, binding: ModelBinding) -> Option<(SubjectId, Candidate)> {
+        self.ledger.gallery().closest_pair(binding, 2_000)
     }
 
     /// Everyone, by number.

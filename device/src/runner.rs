@@ -15,6 +15,7 @@ use facelatch_shared::vision::Eyes;
 use thiserror::Error;
 
 use crate::camera::backoff::Backoff;
+use crate::camera::orientation::Orientation;
 use crate::camera::pace::Pace;
 use crate::camera::{Camera, CameraError, RawFrame};
 use crate::clock::Clock;
@@ -33,10 +34,30 @@ pub struct Source<'a> {
     pub open_camera: OpenCamera<'a>,
     /// Time, for the pauses between attempts.
     pub clock: Arc<dyn Clock>,
+    /// How the camera hangs.
+    pub orientation: Orientation,
+    /// What else the session's thread looks after.
+    pub upkeep: Box<dyn Upkeep + 'a>,
     /// Of a replayed camera: told when a frame is dealt with.
     pub pace: Option<Arc<Pace>>,
     /// Set by a signal or a test: end in order.
     pub stop: Arc<AtomicBool>,
+}
+
+/// What the session's thread looks after beside the door, at least twenty times a second.
+pub trait Upkeep {
+    /// Called between two pieces of news; `healthy` says that frames, or the news that there are none, come as they should. `Some` ends the run.
+    fn turn(&mut self, door: &Door, healthy: bool) -> Option<Ended>;
+}
+
+/// Looks after nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoUpkeep;
+
+impl Upkeep for NoUpkeep {
+    fn turn(&mut self, _door: &Door, _healthy: bool) -> Option<Ended> {
+        None
+    }
 }
 
 /// Whoever watches the door at work, on the session thread.
@@ -68,6 +89,8 @@ pub enum Ended {
     Stopped,
     /// The recording is over.
     RecordingOver,
+    /// The configuration changed: start again.
+    Reload,
 }
 
 /// Runs `door` until it is told to stop or the recording is over.
@@ -83,7 +106,7 @@ pub fn run(
 ) -> Result<Ended, RunError> {
     let (to_session, from_others) = sync_channel(OBSERVATIONS);
     let (producer, consumer) = mailbox::<RawFrame>();
-    let Source { open_camera, clock, pace, stop } = source;
+    let Source { open_camera, orientation, clock, mut upkeep, pace, stop } = source;
     std::thread::scope(|scope| {
         // Whatever ends the session, a panic included, ends the other threads.
         let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
@@ -94,9 +117,12 @@ pub fn run(
             });
         });
         scope.spawn(move || {
-            supervised("vision", &to_session, || vision(eyes, consumer, &to_session, stopping));
+            supervised("vision", &to_session, || {
+                vision(eyes, Decoder::turning(orientation), consumer, &to_session, stopping);
+            });
         });
-        let ended = session(&mut door, &from_others, control, watcher, pace.as_deref(), &*clock, &stop);
+        let queues = Queues { news: &from_others, control };
+        let ended = session(&mut door, &queues, watcher, &mut *upkeep, pace.as_deref(), &*clock, &stop);
         if ended.is_ok() {
             door.stop();
         }
@@ -174,8 +200,13 @@ fn stream(
     }
 }
 
-fn vision(mut eyes: Eyes, mut frames: Consumer<RawFrame>, news: &SyncSender<News>, stop: &AtomicBool) {
-    let mut decoder = Decoder::default();
+fn vision(
+    mut eyes: Eyes,
+    mut decoder: Decoder,
+    mut frames: Consumer<RawFrame>,
+    news: &SyncSender<News>,
+    stop: &AtomicBool,
+) {
     let mut frame = RawFrame::default();
     while !stop.load(Ordering::SeqCst) {
         match frames.take(&mut frame, FRAME_WAIT) {
@@ -193,21 +224,35 @@ fn vision(mut eyes: Eyes, mut frames: Consumer<RawFrame>, news: &SyncSender<News
     }
 }
 
+struct Queues<'a> {
+    news: &'a Receiver<News>,
+    control: &'a Receiver<ControlMessage>,
+}
+
 fn session(
     door: &mut Door,
-    news: &Receiver<News>,
-    control: &Receiver<ControlMessage>,
+    Queues { news, control }: &Queues<'_>,
     watcher: &mut dyn Watcher,
+    upkeep: &mut dyn Upkeep,
     pace: Option<&Pace>,
     clock: &dyn Clock,
     stop: &AtomicBool,
 ) -> Result<Ended, RunError> {
+    let mut heard = clock.now();
     while !stop.load(Ordering::SeqCst) {
+        let healthy = clock.now().since(heard) < SILENCE_MS || !door.camera_ok();
+        if let Some(ended) = upkeep.turn(door, healthy) {
+            return Ok(ended);
+        }
         while let Ok(ControlMessage { request, reply }) = control.try_recv() {
             // A client that went away gets no answer.
             let _ = reply.try_send(door.handle(request));
         }
-        match news.recv_timeout(until_next(door, clock)) {
+        let next = news.recv_timeout(until_next(door, clock));
+        if next.is_ok() {
+            heard = clock.now();
+        }
+        match next {
             Ok(News::Seen { observation, dropped }) => {
                 door.set_dropped(dropped);
                 let seq = observation.frame_seq;
@@ -302,3 +347,5 @@ pub enum RunError {
 const OBSERVATIONS: usize = 2;
 const FRAME_WAIT: Duration = Duration::from_millis(200);
 const CONTACTS_EVERY_MS: u64 = 50;
+/// A camera that gives frames and a vision thread that says nothing for so long: it hangs.
+const SILENCE_MS: u64 = 60_000;

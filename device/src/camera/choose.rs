@@ -22,6 +22,8 @@ pub enum OfferedSize {
         width_px: u32,
         /// Height in pixels.
         height_px: u32,
+        /// The most frames in a thousand seconds at this size, where the driver says it.
+        max_mfps: Option<u32>,
     },
     /// Any size between the bounds, in steps; a step of zero counts as one.
     Stepwise {
@@ -64,32 +66,38 @@ pub struct Choice {
 
 /// Picks from `offers` what comes nearest to `wish`. Distance is the difference of both sides in pixels, where a side that is too
 /// small counts four times (a face loses detail that scaling down would not lose). At equal distance the format decides, then the
-/// order of `offers`.
+/// order of `offers`. A size that is said to give fewer than [`LEAST_MFPS`] is taken only where nothing else is there.
 ///
 /// # Errors
 /// [`NoFit`] when the camera has no format that the decoder reads, or not the configured one.
 pub fn choose(offers: &[Offer], wish: &Wish) -> Result<Choice, NoFit> {
-    let mut best: Option<((u64, u8), Choice)> = None;
+    let mut best: Option<((bool, u64, u8), Choice)> = None;
     for offer in offers {
         let Some((format, rank)) = known(offer.fourcc) else { continue };
         if wish.format.is_some_and(|wanted| wanted != format) {
             continue;
         }
-        let unsaid = [OfferedSize::Discrete { width_px: wish.width_px, height_px: wish.height_px }];
+        let unsaid =
+            [OfferedSize::Discrete { width_px: wish.width_px, height_px: wish.height_px, max_mfps: None }];
         let sizes = if offer.sizes.is_empty() { &unsaid[..] } else { &offer.sizes };
         for size in sizes {
             let (width_px, height_px) = nearest(size, wish);
-            if width_px == 0 || height_px == 0 || (format == PixelFormat::Yuyv && width_px % 2 != 0) {
+            if width_px == 0 || height_px == 0 || !fits(format, width_px, height_px) {
                 continue;
             }
-            let cost = (distance(width_px, wish.width_px) + distance(height_px, wish.height_px), rank);
+            let slow =
+                matches!(size, OfferedSize::Discrete { max_mfps: Some(most), .. } if *most < LEAST_MFPS);
+            let apart = distance(width_px, wish.width_px) + distance(height_px, wish.height_px);
+            let cost = (slow, apart, rank);
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, Choice { format, fourcc: offer.fourcc, width_px, height_px }));
             }
         }
     }
     best.map(|(_, choice)| choice).ok_or_else(|| NoFit {
-        wanted: wish.format.map_or_else(|| "MJPG, YUYV or RGB3".to_owned(), |format| code(format).to_owned()),
+        wanted: wish
+            .format
+            .map_or_else(|| "MJPG, YUYV, NV12, GREY or RGB3".to_owned(), |format| code(format).to_owned()),
         offered: match offers {
             [] => "nothing".to_owned(),
             some => some.iter().map(|o| o.fourcc.escape_ascii().to_string()).collect::<Vec<_>>().join(", "),
@@ -111,7 +119,9 @@ fn known(fourcc: [u8; 4]) -> Option<(PixelFormat, u8)> {
     match &fourcc {
         b"MJPG" | b"JPEG" => Some((PixelFormat::Mjpeg, 0)),
         b"YUYV" => Some((PixelFormat::Yuyv, 1)),
-        b"RGB3" => Some((PixelFormat::Rgb24, 2)),
+        b"NV12" => Some((PixelFormat::Nv12, 2)),
+        b"RGB3" => Some((PixelFormat::Rgb24, 3)),
+        b"GREY" => Some((PixelFormat::Grey, 4)),
         _ => None,
     }
 }
@@ -120,13 +130,27 @@ const fn code(format: PixelFormat) -> &'static str {
     match format {
         PixelFormat::Mjpeg => "MJPG",
         PixelFormat::Yuyv => "YUYV",
+        PixelFormat::Nv12 => "NV12",
+        PixelFormat::Grey => "GREY",
         PixelFormat::Rgb24 => "RGB3",
     }
 }
 
+/// Whether the format can have that size: pixels that share a colour come in pairs or squares.
+const fn fits(format: PixelFormat, width_px: u32, height_px: u32) -> bool {
+    match format {
+        PixelFormat::Yuyv => width_px.is_multiple_of(2),
+        PixelFormat::Nv12 => width_px.is_multiple_of(2) && height_px.is_multiple_of(2),
+        _ => true,
+    }
+}
+
+/// Ten frames a second: below that, three agreeing frames of a passing face take too long.
+pub const LEAST_MFPS: u32 = 10_000;
+
 fn nearest(size: &OfferedSize, wish: &Wish) -> (u32, u32) {
     match *size {
-        OfferedSize::Discrete { width_px, height_px } => (width_px, height_px),
+        OfferedSize::Discrete { width_px, height_px, .. } => (width_px, height_px),
         OfferedSize::Stepwise { width_px, height_px } => {
             (on_step(width_px, wish.width_px), on_step(height_px, wish.height_px))
         }
@@ -155,7 +179,7 @@ mod tests {
     fn offer(fourcc: &[u8; 4], sizes: &[(u32, u32)]) -> Offer {
         let sizes = sizes
             .iter()
-            .map(|&(width_px, height_px)| OfferedSize::Discrete { width_px, height_px })
+            .map(|&(width_px, height_px)| OfferedSize::Discrete { width_px, height_px, max_mfps: None })
             .collect();
         Offer { fourcc: *fourcc, sizes }
     }
@@ -206,6 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_size_is_the_last_resort() {
+        let size =
+            |width_px, height_px, mfps| OfferedSize::Discrete { width_px, height_px, max_mfps: Some(mfps) };
+        // As uncompressed modes behind USB 2 list themselves.
+        let slow = Offer { fourcc: *b"YUYV", sizes: vec![size(640, 480, 7_500), size(320, 240, 30_000)] };
+        assert_eq!(chosen(std::slice::from_ref(&slow), Wish::default()), (PixelFormat::Yuyv, 320, 240));
+        let alone = Offer { fourcc: *b"YUYV", sizes: vec![size(640, 480, 7_500)] };
+        assert_eq!(chosen(&[alone], Wish::default()), (PixelFormat::Yuyv, 640, 480));
+        let nv12 = Offer { fourcc: *b"NV12", sizes: vec![size(640, 480, 10_000)] };
+        assert_eq!(chosen(&[slow, nv12], Wish::default()), (PixelFormat::Nv12, 640, 480));
+    }
+
+    #[test]
+    fn an_infrared_camera_is_a_camera() {
+        assert_eq!(chosen(&[offer(b"GREY", &[(640, 360)])], Wish::default()), (PixelFormat::Grey, 640, 360));
+    }
+
+    #[test]
     fn an_odd_width_is_no_yuyv() {
         let offers = [offer(b"YUYV", &[(641, 480), (320, 240)])];
         assert_eq!(chosen(&offers, Wish::default()), (PixelFormat::Yuyv, 320, 240));
@@ -218,9 +260,9 @@ mod tests {
 
     #[test]
     fn nothing_usable_names_what_is_there() {
-        let depth = [offer(b"Z16 ", &[(640, 480)]), offer(b"GREY", &[(640, 480)])];
+        let depth = [offer(b"Z16 ", &[(640, 480)]), offer(b"BA81", &[(640, 480)])];
         let error = choose(&depth, &Wish::default()).unwrap_err();
-        assert_eq!(error.to_string(), "needs MJPG, YUYV or RGB3 but offers Z16 , GREY");
+        assert_eq!(error.to_string(), "needs MJPG, YUYV, NV12, GREY or RGB3 but offers Z16 , BA81");
         let wish = Wish { format: Some(PixelFormat::Yuyv), ..Wish::default() };
         let error = choose(&[offer(b"MJPG", &[(640, 480)])], &wish).unwrap_err();
         assert_eq!(error.to_string(), "needs YUYV but offers MJPG");

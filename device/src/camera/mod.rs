@@ -1,6 +1,7 @@
 //! Where frames come from: a V4L2 device ([`v4l`]), or scripted pictures that take the same path ([`replay`]).
 
 pub mod backoff;
+pub mod orientation;
 pub mod choose;
 pub mod v4l;
 pub mod scene;
@@ -18,6 +19,10 @@ pub enum PixelFormat {
     Yuyv,
     /// One JPEG picture a frame, possibly without its Huffman tables, as UVC cameras send it.
     Mjpeg,
+    /// Planar 4:2:0: a plane of Y, then one of U and V in turn at half the size each way. Camera interfaces of boards give it.
+    Nv12,
+    /// One byte of light a pixel, full range: infrared cameras.
+    Grey,
     /// Packed 8-bit RGB, for pictures that are decoded already.
     Rgb24,
 }

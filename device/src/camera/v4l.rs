@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use v4l::buffer::{Flags as BufferFlags, Type};
 use v4l::capability::Flags as Capability;
+use v4l::control::{Control, Value};
+use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
 use v4l::io::mmap::Stream;
 use v4l::io::traits::{CaptureStream, Stream as _};
 use v4l::video::Capture;
+use v4l::video::capture::Parameters;
 use v4l::{Device, Format, FourCC};
 
 use super::choose::{Choice, Offer, OfferedSize, Wish, choose};
@@ -28,8 +31,21 @@ pub struct V4lSpec {
     pub device: PathBuf,
     /// Format and size.
     pub wish: Wish,
+    /// Picture settings.
+    pub hints: Hints,
     /// How long a frame may take before the camera counts as lost, in milliseconds, 1 to 60,000 (else the nearer bound).
     pub frame_timeout_ms: u64,
+}
+
+/// Picture settings that the camera is asked for; what it does not have is said in the log and left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Frames a second.
+    pub fps: Option<u32>,
+    /// Exposure in microseconds instead of the camera's own choice.
+    pub exposure_us: Option<u32>,
+    /// Gain in the camera's own unit instead of its own choice.
+    pub gain: Option<i32>,
 }
 
 /// An open camera. Frames are numbered from 1 after each opening; gaps are frames that the driver dropped.
@@ -92,6 +108,7 @@ impl V4lCamera {
                 remedy: "set another [camera] format or size in the configuration".to_owned(),
             });
         }
+        spec.hints.apply(&device, &name);
         let timeout = Duration::from_millis(spec.frame_timeout_ms.clamp(1, 60_000));
         let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(failed)?;
         stream.set_timeout(timeout);
@@ -161,12 +178,16 @@ impl V4lCamera {
             (frame.width_px, frame.height_px) =
                 (self.choice.width_px as usize, self.choice.height_px as usize);
             let used = bytes.get(..meta.bytesused as usize).unwrap_or(bytes);
-            let row_len = match self.choice.format {
-                PixelFormat::Yuyv => frame.width_px * 2,
-                PixelFormat::Rgb24 => frame.width_px * 3,
-                PixelFormat::Mjpeg => 0,
+            let (width_px, height_px) = (frame.width_px, frame.height_px);
+            let (row_len, rows) = match self.choice.format {
+                PixelFormat::Yuyv => (width_px * 2, height_px),
+                // The rows of both planes are of one length.
+                PixelFormat::Nv12 => (width_px, height_px + height_px / 2),
+                PixelFormat::Grey => (width_px, height_px),
+                PixelFormat::Rgb24 => (width_px * 3, height_px),
+                PixelFormat::Mjpeg => (0, 0),
             };
-            unpad(used, row_len, self.stride, frame.height_px, &mut frame.bytes);
+            unpad(used, row_len, self.stride, rows, &mut frame.bytes);
             return Ok(());
         }
     }
@@ -213,15 +234,70 @@ fn offers(device: &Device) -> io::Result<Vec<Offer>> {
         .map(|format| {
             // Drivers that do not list sizes answer with an error; the wish is then asked for as it is.
             let sizes = device.enum_framesizes(format.fourcc).unwrap_or_default();
-            let sizes = sizes.into_iter().map(|size| offered(&size.size)).collect();
+            let sizes = sizes
+                .into_iter()
+                .map(|size| match offered(&size.size) {
+                    OfferedSize::Discrete { width_px, height_px, .. } => OfferedSize::Discrete {
+                        width_px,
+                        height_px,
+                        max_mfps: fastest(device, format.fourcc, width_px, height_px),
+                    },
+                    range => range,
+                })
+                .collect();
             Offer { fourcc: format.fourcc.repr, sizes }
         })
         .collect())
 }
 
+/// The most frames in a thousand seconds, where the driver lists intervals.
+fn fastest(device: &Device, fourcc: FourCC, width_px: u32, height_px: u32) -> Option<u32> {
+    let intervals = device.enum_frameintervals(fourcc, width_px, height_px).ok()?;
+    let mfps = |of: &v4l::Fraction| {
+        let per_ks = u64::from(of.denominator) * 1000 / u64::from(of.numerator.max(1));
+        u32::try_from(per_ks).unwrap_or(u32::MAX)
+    };
+    intervals
+        .iter()
+        .map(|interval| match &interval.interval {
+            FrameIntervalEnum::Discrete(one) => mfps(one),
+            FrameIntervalEnum::Stepwise(many) => mfps(&many.min),
+        })
+        .max()
+}
+
+impl Hints {
+    fn apply(&self, device: &Device, name: &str) {
+        let ignored = |what: &str, error: &io::Error| {
+            tracing::warn!(camera = name, %error, "the camera does not take {what}; its own choice stays");
+        };
+        if let Some(fps) = self.fps
+            && let Err(error) = device.set_params(&Parameters::with_fps(fps.max(1)))
+        {
+            ignored("[camera] fps", &error);
+        }
+        // The automatic that would undo a setting is switched off first; cameras without one only know the setting.
+        let set = |id, value| device.set_control(Control { id, value: Value::Integer(value) });
+        if let Some(exposure_us) = self.exposure_us {
+            let _ = set(EXPOSURE_AUTO, EXPOSURE_MANUAL);
+            if let Err(error) = set(EXPOSURE_ABSOLUTE, i64::from(exposure_us / 100).max(1)) {
+                ignored("[camera] exposure_us", &error);
+            }
+        }
+        if let Some(gain) = self.gain {
+            let _ = set(AUTOGAIN, 0);
+            if let Err(error) = set(GAIN, i64::from(gain)) {
+                ignored("[camera] gain", &error);
+            }
+        }
+    }
+}
+
 const fn offered(size: &FrameSizeEnum) -> OfferedSize {
     match size {
-        FrameSizeEnum::Discrete(one) => OfferedSize::Discrete { width_px: one.width, height_px: one.height },
+        FrameSizeEnum::Discrete(one) => {
+            OfferedSize::Discrete { width_px: one.width, height_px: one.height, max_mfps: None }
+        }
         FrameSizeEnum::Stepwise(many) => OfferedSize::Stepwise {
             width_px: (many.min_width, many.max_width, many.step_width),
             height_px: (many.min_height, many.max_height, many.step_height),
@@ -302,6 +378,12 @@ fn present_devices(dev: &Path) -> Vec<String> {
 const BUFFERS: u32 = 4;
 // Linux' numbers, the same on every architecture that a door runs on.
 const POLLIN: i16 = 1;
+// Controls, as Linux numbers them (`v4l2-controls.h`); exposure counts in units of 100 µs.
+const GAIN: u32 = 0x0098_0913;
+const AUTOGAIN: u32 = 0x0098_0912;
+const EXPOSURE_AUTO: u32 = 0x009a_0901;
+const EXPOSURE_ABSOLUTE: u32 = 0x009a_0902;
+const EXPOSURE_MANUAL: i64 = 1;
 const ENXIO: i32 = 6;
 const ENODEV: i32 = 19;
 const ENOTTY: i32 = 25;
@@ -316,7 +398,12 @@ mod tests {
     use crate::clock::SimClock;
 
     fn open(device: &str) -> CameraError {
-        let spec = V4lSpec { device: device.into(), wish: Wish::default(), frame_timeout_ms: 1_000 };
+        let spec = V4lSpec {
+            device: device.into(),
+            wish: Wish::default(),
+            hints: Hints::default(),
+            frame_timeout_ms: 1_000,
+        };
         let clock = Arc::new(SimClock::starting_at(UnixMs(0)));
         V4lCamera::open(&spec, clock).err().unwrap()
     }

@@ -10,6 +10,8 @@ mod people;
 mod events;
 mod status;
 mod config;
+mod secure;
+mod selftest;
 mod door;
 mod failure;
 mod output;
@@ -43,6 +45,10 @@ enum Command {
     Events(events::Args),
     Status(status::Args),
     Config(config::Args),
+    Secure(secure::Args),
+    Selftest(selftest::Args),
+    #[command(hide = true)]
+    GuardLock(secure::GuardArgs),
     /// Time each stage of the pipeline on a folder of pictures
     BenchStages(crate::bench::BenchArgs),
 }
@@ -63,12 +69,15 @@ impl Cli {
 pub fn run(cli: Cli) -> ExitCode {
     let config = cli.config.as_deref();
     let result = match cli.command {
-        None => load_config(config).and_then(daemon::run),
+        None => load_config(config).and_then(|parsed| daemon::run(parsed, config_path(config))),
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::People(args)) => load_config(config).and_then(|config| people::run(args, &config)),
         Some(Command::Events(args)) => load_config(config).and_then(|config| events::run(args, &config)),
         Some(Command::Status(args)) => load_config(config).and_then(|config| status::run(args, &config)),
         Some(Command::Config(args)) => config::run(args),
+        Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),
+        Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),
+        Some(Command::GuardLock(args)) => secure::run_guard(&args),
         Some(Command::BenchStages(args)) => bench_stages::run(&args),
     };
     match result {
@@ -91,6 +100,12 @@ fn load_config(named: Option<&Path>) -> Result<Config, Failure> {
             Ok(Config::default())
         }
     }
+}
+
+/// The file that a reload reads again.
+fn config_path(named: Option<&Path>) -> Option<PathBuf> {
+    let board = Path::new(BOARD_CONFIG);
+    named.or_else(|| board.exists().then_some(board)).map(Path::to_owned)
 }
 
 const BOARD_CONFIG: &str = "/etc/facelatch/door.toml";

@@ -10,10 +10,11 @@ mod jpeg;
 use facelatch_shared::frame::{FrameError, MAX_SIDE_PX, RgbView};
 use thiserror::Error;
 
+use crate::camera::orientation::{Orientation, Rotation};
 use crate::camera::{PixelFormat, RawFrame};
 
 pub use jpeg::{JpegEncodeError, encode_mjpeg, strip_huffman_tables};
-pub use yuv::encode_yuyv;
+pub use yuv::{encode_grey, encode_nv12, encode_yuyv};
 
 /// Decodes frames into one buffer that is reused.
 #[derive(Debug, Default)]
@@ -21,20 +22,28 @@ pub struct Decoder {
     rgb: Vec<u8>,
     // A motion-JPEG frame with its Huffman tables put back.
     jpeg: Vec<u8>,
+    orientation: Orientation,
+    upright: Vec<u8>,
 }
 
 impl Decoder {
     /// A decoder with empty buffers; they grow to the first frame's size and stay.
     #[must_use]
     pub const fn new() -> Self {
-        Self { rgb: Vec::new(), jpeg: Vec::new() }
+        Self::turning(Orientation { rotation: Rotation::None, mirror: false })
     }
 
-    /// Decodes `frame` to RGB of the announced size, shape `[height_px, width_px, 3]`.
+    /// A decoder that turns every picture.
+    #[must_use]
+    pub const fn turning(orientation: Orientation) -> Self {
+        Self { rgb: Vec::new(), jpeg: Vec::new(), orientation, upright: Vec::new() }
+    }
+
+    /// Decodes `frame` to RGB of the announced size, shape `[height_px, width_px, 3]`, and turns it upright.
     ///
     /// YUYV is read as ITU-R BT.601, limited range (Y 16–235, U and V 16–240), which UVC cameras send and V4L2 assumes by default.
     /// Motion JPEG is full range (JFIF); a frame without Huffman tables gets those of ITU-T T.81 Annex K.3; bytes after the end
-    /// marker are padding and are ignored.
+    /// marker are padding and are ignored. NV12 is read like YUYV; grey is full range.
     ///
     /// # Errors
     /// [`DecodeError`]: the frame is to be skipped; the decoder stays usable.
@@ -58,6 +67,19 @@ impl Decoder {
                 self.rgb.resize(rgb_len, 0);
                 yuv::yuyv_to_rgb(&frame.bytes, &mut self.rgb);
             }
+            PixelFormat::Nv12 => {
+                if !width_px.is_multiple_of(2) || !height_px.is_multiple_of(2) {
+                    return Err(DecodeError::OddSize { width_px, height_px });
+                }
+                check_length(frame, width_px * height_px * 3 / 2)?;
+                self.rgb.resize(rgb_len, 0);
+                yuv::nv12_to_rgb(&frame.bytes, width_px, height_px, &mut self.rgb);
+            }
+            PixelFormat::Grey => {
+                check_length(frame, width_px * height_px)?;
+                self.rgb.clear();
+                self.rgb.extend(frame.bytes.iter().flat_map(|&light| [light; 3]));
+            }
             PixelFormat::Rgb24 => {
                 check_length(frame, rgb_len)?;
                 self.rgb.clear();
@@ -68,7 +90,12 @@ impl Decoder {
                 jpeg::decode(&frame.bytes, width_px, height_px, &mut self.jpeg, &mut self.rgb)?;
             }
         }
-        Ok(RgbView::new(&self.rgb, width_px, height_px)?)
+        if self.orientation.is_identity() {
+            return Ok(RgbView::new(&self.rgb, width_px, height_px)?);
+        }
+        self.orientation.apply(&self.rgb, width_px, height_px, &mut self.upright);
+        let (width_px, height_px) = self.orientation.turned(width_px, height_px);
+        Ok(RgbView::new(&self.upright, width_px, height_px)?)
     }
 }
 
@@ -108,6 +135,16 @@ pub enum DecodeError {
     OddWidth {
         /// Announced width.
         width_px: usize,
+    },
+    /// 4:2:0 pixels come in squares of four.
+    #[error(
+        "an NV12 picture has even sides but the camera announced {width_px}x{height_px} px: choose another size"
+    )]
+    OddSize {
+        /// Announced width.
+        width_px: usize,
+        /// Announced height.
+        height_px: usize,
     },
     /// Uncompressed bytes that do not fill the announced size exactly.
     #[error(
@@ -170,7 +207,9 @@ mod tests {
     fn errors_name_expected_and_actual() {
         let mut decoder = Decoder::new();
         assert_eq!(decoder.decode(&RawFrame::default()).unwrap_err(), DecodeError::NoFormat);
-        for format in [PixelFormat::Yuyv, PixelFormat::Mjpeg, PixelFormat::Rgb24] {
+        for format in
+            [PixelFormat::Yuyv, PixelFormat::Mjpeg, PixelFormat::Nv12, PixelFormat::Grey, PixelFormat::Rgb24]
+        {
             let empty = raw(format, 8, 8, vec![]);
             assert_eq!(decoder.decode(&empty).unwrap_err(), DecodeError::Empty { format });
             let sizeless = raw(format, 0, 8, vec![1]);
@@ -188,6 +227,42 @@ mod tests {
         assert_eq!(long, DecodeError::Length { width_px: 8, height_px: 8, expected: 192, actual: 193 });
         let odd = decoder.decode(&raw(PixelFormat::Yuyv, 7, 8, vec![0; 112])).unwrap_err();
         assert_eq!(odd, DecodeError::OddWidth { width_px: 7 });
+        let odd = decoder.decode(&raw(PixelFormat::Nv12, 8, 7, vec![0; 84])).unwrap_err();
+        assert_eq!(odd, DecodeError::OddSize { width_px: 8, height_px: 7 });
+    }
+
+    #[test]
+    fn every_format_gives_the_same_picture_upright() {
+        // Four flat fields of 4x4, so that subsampled colour loses nothing.
+        let colours = [[200_u8, 40, 60], [30, 160, 90], [50, 70, 220], [128, 128, 128]];
+        let rgb: Vec<u8> =
+            (0..64).flat_map(|i| colours[usize::from(i % 8 >= 4) + 2 * usize::from(i / 8 >= 4)]).collect();
+        let view = RgbView::new(&rgb, 8, 8).unwrap();
+        let (mut yuyv, mut nv12, mut grey) = (Vec::new(), Vec::new(), Vec::new());
+        encode_yuyv(&view, &mut yuyv);
+        encode_nv12(&view, &mut nv12);
+        encode_grey(&view, &mut grey);
+        let half = Orientation { rotation: Rotation::Half, mirror: true };
+        for (format, bytes, colour) in [
+            (PixelFormat::Yuyv, yuyv, true),
+            (PixelFormat::Nv12, nv12, true),
+            (PixelFormat::Grey, grey, false),
+        ] {
+            let frame = raw(format, 8, 8, bytes);
+            let got = Decoder::new().decode(&frame).unwrap().data().to_vec();
+            for (got, want) in got.chunks(3).zip(rgb.chunks(3)) {
+                let luma =
+                    (299 * u32::from(want[0]) + 587 * u32::from(want[1]) + 114 * u32::from(want[2])) / 1000;
+                for (channel, value) in got.iter().enumerate() {
+                    let expected = if colour { want[channel] } else { luma as u8 };
+                    assert!(value.abs_diff(expected) <= 3, "{format:?}: {got:?} for {want:?}");
+                }
+            }
+            let mut turning = Decoder::turning(half);
+            let turned = turning.decode(&frame).unwrap();
+            // Half a turn and a mirror: the last row comes first.
+            assert_eq!(turned.data()[..24], got[7 * 24..], "{format:?}");
+        }
     }
 
     #[test]
@@ -206,7 +281,10 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..700),
             width_px in 0_usize..40,
             height_px in 0_usize..40,
-            format in prop_oneof![Just(PixelFormat::Yuyv), Just(PixelFormat::Mjpeg), Just(PixelFormat::Rgb24)],
+            format in prop_oneof![
+                Just(PixelFormat::Yuyv), Just(PixelFormat::Mjpeg), Just(PixelFormat::Nv12), Just(PixelFormat::Grey),
+                Just(PixelFormat::Rgb24),
+            ],
         ) {
             let mut decoder = Decoder::new();
             if let Ok(view) = decoder.decode(&raw(format, width_px, height_px, bytes)) {

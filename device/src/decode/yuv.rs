@@ -1,4 +1,4 @@
-//! Packed 4:2:2 (YUYV) to RGB and back, ITU-R BT.601 limited range, in integers.
+//! Packed 4:2:2 (YUYV) and planar 4:2:0 (NV12) to RGB and back, ITU-R BT.601 limited range, in integers.
 //!
 //! Coefficients are those of BT.601-7 section 2.5 with limited-range scaling (255/219 for luma, 255/224 for chroma), times 2¹⁶.
 
@@ -7,17 +7,35 @@ use facelatch_shared::frame::RgbView;
 /// Converts pairs of pixels; `yuyv` has 4 bytes for every 6 of `rgb` (the caller has checked both lengths).
 pub(super) fn yuyv_to_rgb(yuyv: &[u8], rgb: &mut [u8]) {
     for (quad, pair) in yuyv.chunks_exact(4).zip(rgb.chunks_exact_mut(6)) {
-        let u = i32::from(quad[1]) - 128;
-        let v = i32::from(quad[3]) - 128;
-        let red = RED_V * v + HALF;
-        let green = GREEN_U * u + GREEN_V * v + HALF;
-        let blue = BLUE_U * u + HALF;
-        for (pixel, luma) in pair.chunks_exact_mut(3).zip([quad[0], quad[2]]) {
-            let y = LUMA * (i32::from(luma) - 16);
-            pixel[0] = to_byte((y + red) >> SHIFT);
-            pixel[1] = to_byte((y + green) >> SHIFT);
-            pixel[2] = to_byte((y + blue) >> SHIFT);
+        write_pair([quad[0], quad[2]], [quad[1], quad[3]], pair);
+    }
+}
+
+/// Converts a plane of Y and one of interleaved U and V, each of which serves four pixels; both sides are even and the caller has
+/// checked the lengths.
+pub(super) fn nv12_to_rgb(nv12: &[u8], width_px: usize, height_px: usize, rgb: &mut [u8]) {
+    let (luma, chroma) = nv12.split_at(width_px * height_px);
+    for (y, row) in rgb.chunks_exact_mut(width_px * 3).enumerate() {
+        let luma = &luma[y * width_px..][..width_px];
+        let chroma = &chroma[y / 2 * width_px..][..width_px];
+        for ((y, uv), pair) in luma.chunks_exact(2).zip(chroma.chunks_exact(2)).zip(row.chunks_exact_mut(6)) {
+            write_pair([y[0], y[1]], [uv[0], uv[1]], pair);
         }
+    }
+}
+
+/// Two pixels that share their colour.
+fn write_pair(lumas: [u8; 2], [u, v]: [u8; 2], pair: &mut [u8]) {
+    let u = i32::from(u) - 128;
+    let v = i32::from(v) - 128;
+    let red = RED_V * v + HALF;
+    let green = GREEN_U * u + GREEN_V * v + HALF;
+    let blue = BLUE_U * u + HALF;
+    for (pixel, luma) in pair.chunks_exact_mut(3).zip(lumas) {
+        let y = LUMA * (i32::from(luma) - 16);
+        pixel[0] = to_byte((y + red) >> SHIFT);
+        pixel[1] = to_byte((y + green) >> SHIFT);
+        pixel[2] = to_byte((y + blue) >> SHIFT);
     }
 }
 
@@ -44,6 +62,30 @@ pub fn encode_yuyv(rgb: &RgbView<'_>, out: &mut Vec<u8>) {
             ]);
         }
     }
+}
+
+/// Writes `rgb` (even sides; an odd last row or column is dropped) over `out` as NV12: chroma is that of [`encode_yuyv`] on every second row.
+pub fn encode_nv12(rgb: &RgbView<'_>, out: &mut Vec<u8>) {
+    let mut yuyv = Vec::new();
+    encode_yuyv(rgb, &mut yuyv);
+    let row_bytes = rgb.width_px() / 2 * 4;
+    let rows = rgb.height_px() / 2 * 2;
+    let yuyv = &yuyv[..row_bytes * rows];
+    out.clear();
+    out.extend(yuyv.iter().step_by(2));
+    for row in yuyv.chunks_exact(row_bytes.max(1)).step_by(2) {
+        out.extend(row.iter().skip(1).step_by(2));
+    }
+}
+
+/// Writes the light of `rgb` over `out`, one byte a pixel, full range (BT.601 weights).
+pub fn encode_grey(rgb: &RgbView<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend(rgb.data().chunks_exact(3).map(|p| {
+        let weighted = 19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]);
+        // The weights add up to 2^16: at most 255.
+        ((weighted + (1 << 15)) >> 16) as u8
+    }));
 }
 
 fn luma_of(r: i32, g: i32, b: i32) -> u8 {

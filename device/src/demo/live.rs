@@ -14,6 +14,7 @@ use facelatch_shared::vision::Eyes;
 use super::story::StoryError;
 use super::{DemoArgs, DemoError, PANEL};
 use crate::camera::Camera;
+use crate::camera::orientation::Orientation;
 use crate::camera::v4l::V4lCamera;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -23,7 +24,7 @@ use crate::display::PngDisplay;
 use crate::door::{Door, FrameReport, Parts};
 use crate::inputs::fake::FakeInputs;
 use crate::lock::none::NoLock;
-use crate::runner::{self, Source, Watcher};
+use crate::runner::{self, NoUpkeep, Source, Watcher};
 
 /// Runs until it is stopped or the seconds are over.
 pub(super) fn run(
@@ -65,7 +66,14 @@ pub(super) fn run(
     let until = args.seconds.map(|s| Millis(s.saturating_mul(1000)));
     let visitor = Name::new("Visitor").map_err(StoryError::from)?;
     let mut watcher = Live { out, visitor: Some(visitor), last: "", until, stop: Arc::clone(&stop) };
-    let source = Source { open_camera, clock, pace: None, stop };
+    let source = Source {
+        open_camera,
+        orientation: Orientation::default(),
+        upkeep: Box::new(NoUpkeep),
+        clock,
+        pace: None,
+        stop,
+    };
     let (_nobody, control) = sync_channel(1);
     runner::run(door, eyes, source, &control, &mut watcher)?;
     Ok(true)

@@ -20,6 +20,7 @@ use facelatch_shared::vision::VisionError;
 use thiserror::Error;
 
 use crate::camera::Camera;
+use crate::camera::orientation::Orientation;
 use crate::camera::pace::Pace;
 use crate::camera::replay::Replay;
 use crate::clock::{Clock, SimClock};
@@ -30,7 +31,7 @@ use crate::display::{DisplayError, PngDisplay};
 use crate::door::{Door, Parts};
 use crate::inputs::fake::FakeInputs;
 use crate::lock::fake::FakeLock;
-use crate::runner::{self, RunError, Source};
+use crate::runner::{self, NoUpkeep, RunError, Source};
 use story::StoryError;
 use teller::Teller;
 
@@ -122,7 +123,14 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         name: config.door.name.clone(),
     });
     let open_camera = Box::new(move || replay.open().map(|camera| Box::new(camera) as Box<dyn Camera>));
-    let source = Source { open_camera, clock: Arc::clone(&dyn_clock), pace: Some(pace), stop };
+    let source = Source {
+        open_camera,
+        orientation: Orientation::default(),
+        upkeep: Box::new(NoUpkeep),
+        clock: Arc::clone(&dyn_clock),
+        pace: Some(pace),
+        stop,
+    };
     // Nobody else talks to this door.
     let (_nobody, control) = sync_channel(1);
     runner::run(door, eyes, source, &control, &mut teller)?;

@@ -1,13 +1,15 @@
 //! A panel behind Linux's framebuffer device: `/dev/fb0` of HDMI, DSI and most SPI panels (`fbtft`, `panel-mipi-dbi`).
 //!
 //! The picture's shape is read from `/sys/class/graphics/fbN/{virtual_size,modes,bits_per_pixel,stride}`, so nothing is
-//! mapped and no call is unsafe: a screen is drawn in memory, converted row by row and written from the start.
+//! mapped and no call is unsafe: a screen is drawn in memory, and what changed is converted row by row and written to its place.
 //! Source: Linux, `Documentation/fb/api.rst` and `drivers/video/fbdev/core/fbsysfs.c`.
 
+use super::damage::{self, Redraw};
 use super::{Canvas, Display, DisplayError, Screen, draw};
-use embedded_graphics::geometry::Size;
+use embedded_graphics::geometry::{Point, Size};
+use embedded_graphics::primitives::Rectangle;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// How one pixel lies in memory, least byte first.
@@ -90,23 +92,24 @@ impl Geometry {
         self.size.width as usize * self.format.bytes()
     }
 
-    /// `canvas` as this framebuffer's memory: `height × stride` bytes, the padding of rows 0.
-    fn pack(&self, canvas: &Canvas, memory: &mut Vec<u8>) {
-        memory.clear();
-        for row in canvas.rgb().chunks_exact(self.size.width as usize * 3) {
-            let row_end = memory.len() + self.stride_bytes;
-            for pixel in row.as_chunks::<3>().0 {
-                let [red, green, blue] = *pixel;
-                match self.format {
-                    PixelFormat::Rgb565 => {
-                        let packed =
-                            u16::from(red >> 3) << 11 | u16::from(green >> 2) << 5 | u16::from(blue >> 3);
-                        memory.extend_from_slice(&packed.to_le_bytes());
-                    }
-                    PixelFormat::Xrgb8888 => memory.extend_from_slice(&[blue, green, red, 0xFF]),
+    /// Where the pixel at `point` lies.
+    const fn offset(&self, point: Point) -> usize {
+        point.y as usize * self.stride_bytes + point.x as usize * self.format.bytes()
+    }
+
+    /// Row `y` of `canvas`, `width` pixels from `left` on, as this framebuffer's memory.
+    fn pack_row(&self, canvas: &Canvas, left: usize, y: usize, width: usize, memory: &mut Vec<u8>) {
+        let from = (y * self.size.width as usize + left) * 3;
+        for pixel in canvas.rgb()[from..from + width * 3].as_chunks::<3>().0 {
+            let [red, green, blue] = *pixel;
+            match self.format {
+                PixelFormat::Rgb565 => {
+                    let packed =
+                        u16::from(red >> 3) << 11 | u16::from(green >> 2) << 5 | u16::from(blue >> 3);
+                    memory.extend_from_slice(&packed.to_le_bytes());
                 }
+                PixelFormat::Xrgb8888 => memory.extend_from_slice(&[blue, green, red, 0xFF]),
             }
-            memory.resize(row_end, 0);
         }
     }
 }
@@ -127,7 +130,10 @@ pub struct FramebufferDisplay {
     file: File,
     geometry: Geometry,
     canvas: Canvas,
+    // What the panel shows; `None` before the first picture and after one that could not be written.
+    shown: Option<Canvas>,
     memory: Vec<u8>,
+    last: Redraw,
 }
 
 impl FramebufferDisplay {
@@ -163,8 +169,49 @@ impl FramebufferDisplay {
             file,
             geometry,
             canvas: Canvas::new(geometry.size),
+            shown: None,
             memory: Vec::new(),
+            last: Redraw::default(),
         })
+    }
+
+    /// What the last picture cost.
+    #[must_use]
+    pub const fn last_redraw(&self) -> Redraw {
+        self.last
+    }
+
+    /// Writes what of the canvas is not shown yet; rows of a rectangle as wide as the panel in one piece.
+    fn flush(&mut self) -> std::io::Result<()> {
+        let geometry = self.geometry;
+        let whole = Rectangle::new(Point::zero(), geometry.size);
+        let areas =
+            self.shown.as_ref().map_or_else(|| vec![whole], |shown| damage::changed(shown, &self.canvas));
+        self.shown = None;
+        self.last = Redraw::default();
+        for area in areas {
+            let (left, width) = (area.top_left.x as usize, area.size.width as usize);
+            let (top, height) = (area.top_left.y as usize, area.size.height as usize);
+            let in_one = width == geometry.size.width as usize;
+            self.memory.clear();
+            for y in top..top + height {
+                geometry.pack_row(&self.canvas, left, y, width, &mut self.memory);
+                if in_one {
+                    // The padding of a row is written too: one call instead of one a row.
+                    self.memory.resize((y + 1 - top) * geometry.stride_bytes, 0);
+                } else {
+                    let at = geometry.offset(Point::new(left as i32, y as i32));
+                    self.file.write_all_at(&self.memory, at as u64)?;
+                    self.memory.clear();
+                }
+            }
+            self.file.write_all_at(&self.memory, (top * geometry.stride_bytes) as u64)?;
+            self.last.pixels += width * height;
+            self.last.bytes += width * height * geometry.format.bytes();
+            self.last.areas += 1;
+        }
+        self.shown = Some(self.canvas.clone());
+        Ok(())
     }
 
     /// The shape of its memory.
@@ -177,8 +224,7 @@ impl FramebufferDisplay {
 impl Display for FramebufferDisplay {
     fn show(&mut self, screen: &Screen) -> Result<(), DisplayError> {
         let Ok(()) = draw(&mut self.canvas, screen);
-        self.geometry.pack(&self.canvas, &mut self.memory);
-        self.file.rewind().and_then(|()| self.file.write_all(&self.memory)).map_err(|error| DisplayError {
+        self.flush().map_err(|error| DisplayError {
             panel: self.path.display().to_string(),
             what: format!("{error}; is the panel still plugged in?"),
         })
@@ -188,7 +234,6 @@ impl Display for FramebufferDisplay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use embedded_graphics::geometry::Point;
     use embedded_graphics::pixelcolor::RgbColor;
 
     fn sysfs(size: &str, bits: &str, stride: &str) -> tempfile::TempDir {
@@ -260,6 +305,23 @@ mod tests {
             }
             assert!(memory[96 * bytes..geometry.stride_bytes].iter().all(|b| *b == 0), "padding");
         }
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let geometry = Geometry { size: Size::new(480, 320), stride_bytes: 960, format: PixelFormat::Rgb565 };
+        let device = tempfile::NamedTempFile::new().unwrap();
+        let mut panel = FramebufferDisplay::with_geometry(device.path(), geometry).unwrap();
+        let name = facelatch_shared::person::Name::new("Ada").unwrap();
+        let welcome = |seconds_left| Screen::Welcome { name: name.clone(), seconds_left, seconds_total: 5 };
+        panel.show(&welcome(5)).unwrap();
+        assert_eq!(panel.last_redraw(), Redraw { pixels: 480 * 320, bytes: 480 * 320 * 2, areas: 1 });
+        panel.show(&welcome(4)).unwrap();
+        let partly = panel.last_redraw();
+        assert!(partly.pixels > 0 && partly.pixels * 3 < 480 * 320, "{partly:?}");
+        let fresh = tempfile::NamedTempFile::new().unwrap();
+        FramebufferDisplay::with_geometry(fresh.path(), geometry).unwrap().show(&welcome(4)).unwrap();
+        assert!(std::fs::read(device.path()).unwrap() == std::fs::read(fresh.path()).unwrap());
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub mod memory;
 pub mod none;
 pub mod png;
 pub mod framebuffer;
+pub mod spi_panel;
+pub mod damage;
 pub mod screens;
 mod examples;
 mod layout;
@@ -83,6 +85,11 @@ pub enum Screen {
     EnrolFailed(EnrolProblem),
     /// Out of service; the door stays secured and egress works.
     Service(ServiceReason),
+    /// The installer's self-test: what failed.
+    SelfTest {
+        /// Names of the checks that failed.
+        failed: Vec<&'static str>,
+    },
 }
 
 impl Screen {
@@ -109,6 +116,7 @@ impl Screen {
                 EnrolProblem::Storage => "enrol-storage",
                 EnrolProblem::Cancelled => "enrol-cancelled",
             },
+            Self::SelfTest { .. } => "self-test",
             Self::Service(reason) => match reason {
                 ServiceReason::Starting => "service-starting",
                 ServiceReason::Camera => "service-camera",

@@ -106,6 +106,12 @@ impl Card {
             }
             Screen::EnrolFailed(problem) => Self::enrol_failed(*problem),
             Screen::Service(reason) => Self::service(*reason),
+            Screen::SelfTest { failed } if failed.is_empty() => {
+                Self::new(Tone::Good, Icon::Tick, "All well", "").under("Self-test")
+            }
+            Screen::SelfTest { failed } => {
+                Self::new(Tone::Caution, Icon::Wrench, &failed.join(", "), "").under("Self-test failed")
+            }
         }
     }
 
@@ -179,6 +185,13 @@ mod tests {
                 assert!(!same_icon, "{slug} and {other} show the same icon under the same title");
             }
         }
+    }
+
+    #[test]
+    fn the_self_test_names_what_failed() {
+        let card = Card::of(&Screen::SelfTest { failed: vec!["camera", "lock"] });
+        assert_eq!(card.title, "camera, lock");
+        assert_ne!(Card::of(&Screen::SelfTest { failed: vec![] }).tone, card.tone);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! |---|---|---|---|
 //! | strike, fail-secure | not energized | energized | secured |
 //! | maglock, fail-safe | energized | not energized | released |
+//! | fail-safe strike | energized | not energized | released |
 //!
 //! The line is requested at its secured level, so that starting never opens the door, and is secured again when dropped. When
-//! the program is killed the kernel frees the line and the chip decides its level: wire a resistor that holds the relay in the
-//! secured state. A person inside leaves by the handle or by cutting a maglock's power, never through this line.
+//! the program is killed the kernel frees the line and the chip decides its level; the [guard](super::guard) secures it then. Wire a
+//! resistor all the same that holds the relay in the secured state while the board starts. A person inside leaves by the handle or by cutting a maglock's power, never through this line.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub enum LockKind {
     Strike,
     /// Fail-safe: energized to hold.
     Maglock,
+    /// A strike that is fail-safe: energized to hold.
+    FailSafeStrike,
 }
 
 /// Where the lock is wired, and how.
@@ -116,7 +119,7 @@ impl<P: OutputPin<Error: Display>> Drop for PinLock<P> {
 const fn level(kind: LockKind, active_low: bool, released: bool) -> bool {
     let energized = match kind {
         LockKind::Strike => released,
-        LockKind::Maglock => !released,
+        LockKind::Maglock | LockKind::FailSafeStrike => !released,
     };
     energized != active_low
 }
@@ -187,6 +190,7 @@ mod tests {
             (LockKind::Strike, true, true),
             (LockKind::Maglock, false, true),
             (LockKind::Maglock, true, false),
+            (LockKind::FailSafeStrike, false, true),
         ] {
             let wire = Wire::default();
             let mut lock = PinLock::new(wire.clone(), "wire".to_owned(), kind, active_low).unwrap();

@@ -1,6 +1,7 @@
 //! The strike or maglock, driven by effect: `secure` and `release` mean the door, whatever the wire's polarity.
 
 pub mod gpio;
+pub mod guard;
 pub mod fake;
 pub mod none;
 
@@ -29,4 +30,12 @@ pub struct LockError {
     pub line: String,
     /// What the system said.
     pub what: String,
+}
+
+impl LockError {
+    /// Whether someone else holds the line.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.what.contains("EBUSY")
+    }
 }

@@ -74,6 +74,28 @@ impl Gallery {
         self.banks.iter().map(|bank| bank.owners.len()).sum()
     }
 
+    /// The two templates of different people that come closest to each other, among the first `most` of the model `binding`: how near this
+    /// gallery's own people are to being mistaken for one another. Quadratic in the templates.
+    #[must_use]
+    pub fn closest_pair(&self, binding: ModelBinding, most: usize) -> Option<(SubjectId, Candidate)> {
+        let bank = self.banks.iter().find(|bank| bank.binding == binding)?;
+        let count = bank.owners.len().min(most);
+        let mut closest = None::<(SubjectId, Candidate)>;
+        for a in 0..count {
+            for b in a + 1..count {
+                if bank.owners[a] == bank.owners[b] {
+                    continue;
+                }
+                let similarity =
+                    Similarity(dot(&bank.codes[a], &bank.codes[b]) as f32 * bank.scales[a] * bank.scales[b]);
+                if closest.is_none_or(|(_, found)| similarity > found.similarity) {
+                    closest = Some((bank.owners[a], Candidate { subject: bank.owners[b], similarity }));
+                }
+            }
+        }
+        closest
+    }
+
     /// Compares `probe` with every template of the model `binding`: the best person, and the best other one.
     /// Linear in the templates; no allocation. A person's similarity is that of the person's best template.
     ///
