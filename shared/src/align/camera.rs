@@ -9,7 +9,7 @@
 use super::AlignError;
 use super::fiducials::{DEEPFACE_67, FIDUCIALS, Fiducials68};
 use super::linear::{cross, dot, observe, solve};
-use super::shape::{self, FACE, MODES, Vector};
+use super::shape::{self, FACE, MODES, VERTICES, Vector};
 use super::similarity::SimilarityTransform;
 use crate::detection::Point;
 
@@ -229,7 +229,7 @@ fn with_residuals(
     let Rigid { scale, axes: rigid } = Rigid::nearest(axes);
     let rigid = rigid.map(|r| r.map(|v| v * scale));
     let sight = cross(axes[0], axes[1]);
-    let sight_length = libm::sqrt(dot(sight, sight));
+    let own_side = own_side(&sight.map(|v| v as f32));
     let generic = shape::deformed(amounts);
     let centre: [f64; 3] = core::array::from_fn(|k| {
         generic[..FIDUCIALS].iter().map(|p| f64::from(p[k])).sum::<f64>() / FIDUCIALS as f64
@@ -247,9 +247,7 @@ fn with_residuals(
         let det = (p * s - q * q).max(f64::MIN_POSITIVE);
         let (u, v) = ((s * r[0] - q * r[1]) / det, (p * r[1] - q * r[0]) / det);
         moved[i] = core::array::from_fn(|k| weighed[0][k] * u + weighed[1][k] * v);
-        let normal = shape::normals()[i].map(f64::from);
-        let facing = -dot(normal, sight) / sight_length;
-        trust[i] = f64::from(visibility[i]) * smooth_step(facing, HIDDEN_FACING, SEEN_FACING) + 1e-3;
+        trust[i] = f64::from(visibility[i]) * f64::from(own_side[i]) + 1e-3;
     }
     let mut face = generic;
     for i in 0..FIDUCIALS {
@@ -297,16 +295,32 @@ fn apply(row: &[f64; 4], p: Vector) -> f64 {
     row[0] * f64::from(p[0]) + row[1] * f64::from(p[1]) + row[2] * f64::from(p[2]) + row[3]
 }
 
+/// For each vertex of the mesh, how far its own side of the face is to be believed against the other side, seen along `sight` (of any
+/// length): 1 for one that is seen nearly as well as its counterpart or better, 0 for one that turns away.
+pub(super) fn own_side(sight: &Vector) -> [f32; VERTICES] {
+    let facing = |i: usize| {
+        let n = shape::normals()[i];
+        -(n[0] * sight[0] + n[1] * sight[1] + n[2] * sight[2])
+    };
+    let size = libm::sqrtf(sight.iter().map(|v| v * v).sum());
+    core::array::from_fn(|i| {
+        let (here, there) = (facing(i), facing(usize::from(shape::mirror()[i])));
+        if there > LEAST_FACING * size { smooth_step(here / there, HIDDEN_SHARE, SEEN_SHARE) } else { 1.0 }
+    })
+}
+
 /// 0 below `low`, 1 above `high`, smooth between.
-pub(super) fn smooth_step(v: f64, low: f64, high: f64) -> f64 {
+fn smooth_step(v: f32, low: f32, high: f32) -> f32 {
     let t = ((v - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Cosine between a normal and the way to the camera below which a point is hidden.
-pub(super) const HIDDEN_FACING: f64 = 0.05;
-/// The same above which it is seen in full.
-pub(super) const SEEN_FACING: f64 = 0.35;
+/// A surface foreshortened to this share of what its counterpart keeps, or behind the horizon, shows nothing of its own.
+const HIDDEN_SHARE: f32 = 0.3;
+/// From this share on it shows only its own.
+const SEEN_SHARE: f32 = 0.65;
+/// Cosine between a normal and the way to the camera below which a counterpart is no help.
+const LEAST_FACING: f32 = 0.1;
 /// Linearizations of the product of camera and modes; the third changes nothing visible.
 const ROUNDS: usize = 3;
 /// Variance of a detected fiducial in px² of the 112 px chip.

@@ -2,10 +2,13 @@
 
 pub mod fiducials;
 pub mod similarity;
+pub mod warp2d;
 mod linear;
 pub mod shape;
 mod shape_data;
 pub mod camera;
+pub mod five;
+pub mod frontalize;
 
 pub use fiducials::{Fiducials6, Fiducials68};
 pub use similarity::{AlignError, SimilarityTransform, warp_chip};
