@@ -1,3 +1,4 @@
 //! What training minimises.
 
 pub mod distill;
+pub mod triplet;

@@ -5,3 +5,5 @@ pub mod compact;
 pub mod local;
 pub mod deepface;
 pub mod vggface;
+pub mod resample;
+pub mod facenet;
