@@ -36,6 +36,8 @@ pub enum Command {
     Export(commands::export::Args),
     /// Measure a detector and an embedder with the code that opens the door
     Evaluate(commands::evaluate::Args),
+    /// Group pictures of people nobody has named
+    Cluster(commands::cluster::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Export(args) => commands::export::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Cluster(args) => commands::cluster::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

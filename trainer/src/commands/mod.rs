@@ -8,3 +8,4 @@ pub mod teach;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod evaluate;
+pub mod cluster;

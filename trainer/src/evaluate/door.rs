@@ -5,7 +5,7 @@ use facelatch_shared::embedding::Embedding;
 use facelatch_shared::frame::RgbView;
 use facelatch_shared::vision::{self, VisionError};
 
-use super::lfw::Eyes;
+use super::pictures::Eyes;
 
 impl Eyes for vision::Eyes {
     type Error = VisionError;

@@ -7,35 +7,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use facelatch_shared::detection::{Detection, Faces, Landmarks5};
 use facelatch_shared::embedding::{Embedding, Template};
-use facelatch_shared::frame::RgbView;
 use thiserror::Error;
 
+use super::operating_point::{self, Applied};
 use super::pairs::{Pair, Pairs, Picture};
-use super::roc::{self, FoldAccuracy, OperatingPoint, Roc};
+use super::pictures::{self, Eyes, PictureError};
+use super::roc::{self, FoldAccuracy, FoldRate, OperatingPoint, Roc, Score};
 use crate::progress::Progress;
-
-/// What is measured: finds faces and embeds them. The door's eyes in earnest, a fake in tests.
-pub trait Eyes {
-    /// Why it failed.
-    type Error: std::error::Error + Send + Sync + 'static;
-
-    /// Every face of `picture`, best score first.
-    ///
-    /// # Errors
-    /// When the network fails; a picture without a face is no error.
-    fn find(&mut self, picture: &RgbView<'_>) -> Result<Faces, Self::Error>;
-
-    /// Aligns and embeds the face with these landmarks.
-    ///
-    /// # Errors
-    /// When the network fails or the landmarks form no face.
-    fn embed_at(&mut self, picture: &RgbView<'_>, landmarks: &Landmarks5) -> Result<Embedding, Self::Error>;
-}
 
 /// What to measure on.
 #[derive(Clone, Debug)]
@@ -57,6 +37,10 @@ pub struct Report {
     pub at_far_1e2: OperatingPoint,
     /// The same at 1e-3.
     pub at_far_1e3: OperatingPoint,
+    /// VAL at a false-accept rate of 1e-3 with thresholds from the other folds, as FaceNet reports it; needs two folds.
+    pub val_at_far_1e3: Option<FoldRate>,
+    /// Operating points whose thresholds were chosen on the calibration pairs alone; empty without them.
+    pub operating_points: Vec<Applied>,
     /// Equal error rate, 0 to 1.
     pub equal_error_rate: f64,
     /// What int8 templates cost against float embeddings.
@@ -120,17 +104,29 @@ pub fn measure<E: Eyes + Send>(
     if let Some(pairs) = &job.calibrate {
         find_missing(&job.images, pairs)?;
     }
-    let known = embed_all(&job.images, &pictures, eyes, progress)?;
+    let files: Vec<PathBuf> = pictures.iter().map(|picture| job.images.join(picture.path())).collect();
+    let seen = pictures::embed_files(&files, eyes, progress)?;
+    let known: Known =
+        pictures.into_iter().cloned().zip(seen.into_iter().map(|s| s.map(|s| s.embedding))).collect();
 
     let scores = score(&job.pairs, &known, float_similarity);
     let coded = score(&job.pairs, &known, template_similarity);
+    let operating_points = match &job.calibrate {
+        Some(pairs) => {
+            let calibration =
+                Roc::new(&score(pairs, &known, float_similarity)).ok_or(LfwError::Degenerate)?;
+            let measured = Roc::new(&scores).ok_or(LfwError::Degenerate)?;
+            operating_point::apply(&calibration, &measured, &operating_point::FARS)
+        }
+        None => Vec::new(),
+    };
     let calibration = |similarity: Similarity| -> Result<Option<f32>, LfwError> {
         let Some(pairs) = &job.calibrate else { return Ok(None) };
         let roc = Roc::new(&score(pairs, &known, similarity)).ok_or(LfwError::Degenerate)?;
         Ok(Some(roc.best_threshold()))
     };
     let folds: Vec<usize> = job.pairs.pairs.iter().map(|pair| pair.fold).collect();
-    let accuracy = |scores: &[(f32, bool)], fixed| {
+    let accuracy = |scores: &[Score], fixed| {
         roc::fold_accuracy(scores, &folds, job.pairs.folds, fixed).ok_or(LfwError::Degenerate)
     };
     let float_accuracy = accuracy(&scores, calibration(float_similarity)?)?;
@@ -139,6 +135,8 @@ pub fn measure<E: Eyes + Send>(
     Ok(Report {
         at_far_1e2: curve.at_far(1e-2),
         at_far_1e3: curve.at_far(1e-3),
+        val_at_far_1e3: roc::fold_val(&scores, &folds, job.pairs.folds, 1e-3),
+        operating_points,
         equal_error_rate: curve.equal_error_rate(),
         templates: TemplateCost {
             accuracy_change: coded_accuracy.mean - float_accuracy.mean,
@@ -154,19 +152,6 @@ pub fn measure<E: Eyes + Send>(
     })
 }
 
-/// The face that a picture is about: largest side × closeness to the middle, where closeness falls from one in the middle to
-/// zero in the corners.
-#[must_use]
-pub fn subject(faces: &Faces, width_px: usize, height_px: usize) -> Option<&Detection> {
-    let (middle_x, middle_y) = (width_px as f32 / 2.0, height_px as f32 / 2.0);
-    let weight = |face: &Detection| {
-        let centre = face.bbox.centre();
-        let away = (centre.x - middle_x).hypot(centre.y - middle_y) / middle_x.hypot(middle_y);
-        face.bbox.area_px2().sqrt() * (1.0 - away.min(1.0))
-    };
-    faces.iter().max_by(|a, b| weight(a).total_cmp(&weight(b)))
-}
-
 type Known = HashMap<Picture, Option<Embedding>>;
 type Similarity = fn(&Embedding, &Embedding) -> f32;
 
@@ -179,7 +164,7 @@ fn template_similarity(a: &Embedding, b: &Embedding) -> f32 {
 }
 
 /// Named before the long work begins, not after half of it.
-fn find_missing(images: &Path, pairs: &Pairs) -> Result<(), LfwError> {
+pub(super) fn find_missing(images: &Path, pairs: &Pairs) -> Result<(), LfwError> {
     let mut missing = pairs
         .pairs
         .iter()
@@ -195,57 +180,7 @@ fn find_missing(images: &Path, pairs: &Pairs) -> Result<(), LfwError> {
     }
 }
 
-fn embed_all<E: Eyes + Send>(
-    images: &Path,
-    pictures: &[&Picture],
-    eyes: &mut [E],
-    progress: &dyn Progress,
-) -> Result<Known, LfwError> {
-    let next = AtomicUsize::new(0);
-    let known = Mutex::new(Known::with_capacity(pictures.len()));
-    progress.start("pictures", pictures.len() as u64);
-    let work = |eyes: &mut E| -> Result<(), LfwError> {
-        while let Some(&picture) = pictures.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let embedding = match embed(&images.join(picture.path()), eyes) {
-                Ok(embedding) => embedding,
-                Err(error) => {
-                    // The others stop at their next picture.
-                    next.store(pictures.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            };
-            // A thread that panicked ends the run anyway, at its join.
-            known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(picture.clone(), embedding);
-            progress.step();
-        }
-        Ok(())
-    };
-    let result = std::thread::scope(|scope| {
-        let threads: Vec<_> = eyes.iter_mut().map(|eyes| scope.spawn(|| work(eyes))).collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    });
-    progress.finish();
-    result.map(|()| known.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
-}
-
-fn embed<E: Eyes>(path: &Path, eyes: &mut E) -> Result<Option<Embedding>, LfwError> {
-    let picture =
-        image::open(path).map_err(|source| LfwError::Picture { path: path.into(), source })?.into_rgb8();
-    let (width_px, height_px) = (picture.width() as usize, picture.height() as usize);
-    let failed = |source: E::Error| LfwError::Vision { path: path.into(), source: Box::new(source) };
-    let view = RgbView::new(picture.as_raw(), width_px, height_px)
-        .map_err(|source| LfwError::Vision { path: path.into(), source: Box::new(source) })?;
-    let faces = eyes.find(&view).map_err(failed)?;
-    match subject(&faces, width_px, height_px) {
-        None => Ok(None),
-        Some(face) => eyes.embed_at(&view, &face.landmarks).map(Some).map_err(failed),
-    }
-}
-
-fn score(pairs: &Pairs, known: &Known, similarity: Similarity) -> Vec<(f32, bool)> {
+fn score(pairs: &Pairs, known: &Known, similarity: Similarity) -> Vec<Score> {
     let of = |picture| known.get(picture).and_then(Option::as_ref);
     pairs
         .pairs
@@ -264,7 +199,7 @@ fn count(pairs: &Pairs, known: &Known) -> Count {
     Count { total: pictures.len(), faces_not_found: pictures.len() - found }
 }
 
-fn template_cost(floats: &[(f32, bool)], coded: &[(f32, bool)]) -> TemplateCost {
+fn template_cost(floats: &[Score], coded: &[Score]) -> TemplateCost {
     let differences: Vec<f64> = floats
         .iter()
         .zip(coded)
@@ -292,22 +227,9 @@ pub enum LfwError {
         /// How many more are missing.
         others: usize,
     },
-    /// A picture cannot be decoded.
-    #[error("cannot decode {}", path.display())]
-    Picture {
-        /// The picture.
-        path: PathBuf,
-        /// What the decoder says.
-        source: image::ImageError,
-    },
-    /// The detector or the embedder failed.
-    #[error("cannot measure {}", path.display())]
-    Vision {
-        /// The picture.
-        path: PathBuf,
-        /// What failed.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// A picture cannot be decoded or measured.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// Too few pairs for any figure.
     #[error("the pairs are too few: every fold needs pairs of one person and of two")]
     Degenerate,
@@ -316,38 +238,8 @@ pub enum LfwError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::pictures::testing::ColourEyes;
     use crate::progress::Silent;
-    use facelatch_shared::detection::{BoxPx, Point};
-
-    /// Sees a face wherever a picture is not black, and embeds its colour.
-    struct ColourEyes;
-
-    impl Eyes for ColourEyes {
-        type Error = std::io::Error;
-
-        fn find(&mut self, picture: &RgbView<'_>) -> Result<Faces, std::io::Error> {
-            let mut faces = Faces::new();
-            if picture.pixel_clamped(4, 4) != [0; 3] {
-                faces.push(face(0.0, 0.0, 8.0)).unwrap();
-            }
-            Ok(faces)
-        }
-
-        fn embed_at(
-            &mut self,
-            picture: &RgbView<'_>,
-            _landmarks: &Landmarks5,
-        ) -> Result<Embedding, std::io::Error> {
-            let mut raw = [0.0; 128];
-            raw[..3].copy_from_slice(&picture.pixel_clamped(4, 4).map(f32::from));
-            Embedding::from_raw(&raw).map_err(std::io::Error::other)
-        }
-    }
-
-    fn face(x: f32, y: f32, side: f32) -> Detection {
-        let landmarks = Landmarks5([Point::new(x, y); 5]);
-        Detection { bbox: BoxPx { x, y, w: side, h: side }, landmarks, score: 0.9 }
-    }
 
     fn data_set(pictures: &[(&str, u32, [u8; 3])]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -418,15 +310,5 @@ mod tests {
         let broken = job("1\nRed 1 2\nRed 1 Green 1\n");
         let error = measure(&broken, &mut [ColourEyes], &Silent).unwrap_err();
         assert!(error.to_string().contains("cannot decode") && error.to_string().contains("Red_0002.jpg"));
-    }
-
-    #[test]
-    fn the_subject_is_large_and_in_the_middle() {
-        let mut faces = Faces::new();
-        faces.push(face(0.0, 0.0, 40.0)).unwrap();
-        faces.push(face(80.0, 80.0, 90.0)).unwrap();
-        faces.push(face(120.0, 120.0, 10.0)).unwrap();
-        assert_eq!(subject(&faces, 250, 250).unwrap().bbox.x, 80.0);
-        assert!(subject(&Faces::new(), 250, 250).is_none());
     }
 }

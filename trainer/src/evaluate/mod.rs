@@ -1,6 +1,15 @@
 //! How well a detector and an embedder do, measured with the code that opens the door.
 
 pub mod pairs;
+pub mod pictures;
 pub mod roc;
+pub mod interval;
+pub mod operating_point;
+pub mod plot;
 pub mod lfw;
+pub mod ytf;
+pub mod tracks;
+pub mod identify;
+pub mod sensitivity;
+pub mod cluster;
 mod door;

@@ -4,6 +4,9 @@
 //! with n impostor pairs, a false-accept rate f allows ⌊f·n⌋ of them, and the threshold lies just above the next one. With
 //! 500 impostor pairs a rate of 1e-3 therefore allows none.
 
+/// Similarity of a pair, and whether it is of one person.
+pub type Score = (f32, bool);
+
 /// Similarities of pairs of one person and of two, each sorted downwards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Roc {
@@ -26,7 +29,7 @@ impl Roc {
     /// Sorts `scores`, pairs of similarity and whether it is of one person. `None` without at least one of each sort, or
     /// with a similarity that is not a number.
     #[must_use]
-    pub fn new(scores: &[(f32, bool)]) -> Option<Self> {
+    pub fn new(scores: &[Score]) -> Option<Self> {
         let sorted = |same: bool| {
             let mut values: Vec<f32> = scores.iter().filter(|s| s.1 == same).map(|s| s.0).collect();
             values.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -71,6 +74,17 @@ impl Roc {
         0.5
     }
 
+    /// Errors at `threshold`: genuine pairs refused and impostor pairs accepted, as counts.
+    #[must_use]
+    pub fn errors_at(&self, threshold: f32) -> Errors {
+        Errors {
+            refused: self.genuine.len() - count_from(&self.genuine, threshold),
+            genuine: self.genuine.len(),
+            accepted: count_from(&self.impostor, threshold),
+            impostor: self.impostor.len(),
+        }
+    }
+
     /// The threshold with the best accuracy, halfway between neighbouring similarities; of equally good ones the lowest.
     #[must_use]
     pub fn best_threshold(&self) -> f32 {
@@ -91,9 +105,91 @@ impl Roc {
     }
 }
 
+/// Errors at one threshold, as counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// Genuine pairs below it.
+    pub refused: usize,
+    /// Genuine pairs.
+    pub genuine: usize,
+    /// Impostor pairs at or above it.
+    pub accepted: usize,
+    /// Impostor pairs.
+    pub impostor: usize,
+}
+
+/// True-accept rate at a false-accept rate of at most `far` when each score counts `weights` times. `scores` are sorted downwards. `None`
+/// when one sort weighs nothing.
+#[must_use]
+pub fn weighted_tar(scores: &[Score], weights: &[f64], far: f64) -> Option<f64> {
+    let total =
+        |same| -> f64 { scores.iter().zip(weights).filter(|(s, _)| s.1 == same).map(|(_, w)| w).sum() };
+    let (genuine, impostor) = (total(true), total(false));
+    if genuine <= 0.0 || impostor <= 0.0 {
+        return None;
+    }
+    // Rounding of the sum of weights must not refuse the last pair that a rate of 1 allows.
+    let allowed = far * impostor * (1.0 + 1e-12);
+    let (mut accepted, mut hit, mut at) = (0.0, 0.0, 0);
+    while at < scores.len() {
+        // Equal similarities pass or fail together.
+        let end = at + scores[at..].iter().take_while(|s| s.0 == scores[at].0).count();
+        for (score, weight) in scores[at..end].iter().zip(&weights[at..end]) {
+            if score.1 { hit += weight } else { accepted += weight }
+        }
+        if accepted > allowed {
+            let tied = scores[at..end].iter().zip(&weights[at..end]).filter(|(s, _)| s.1);
+            hit -= tied.map(|(_, w)| w).sum::<f64>();
+            break;
+        }
+        at = end;
+    }
+    Some(hit / genuine)
+}
+
+/// Validation rate at a false-accept rate, over folds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FoldRate {
+    /// Mean over the folds of the share of genuine pairs accepted, 0 to 1.
+    pub mean: f64,
+    /// Standard error of that mean: the folds' standard deviation (n − 1) by the root of their number.
+    pub std_error: f64,
+    /// Mean over the folds of the share of impostor pairs accepted.
+    pub far: f64,
+}
+
+/// VAL at `far` (FaceNet, section 4): for each fold the threshold that keeps the false-accept rate on the *other* folds at most `far`, and the
+/// share of the fold's own genuine pairs that it accepts. `None` as [`fold_accuracy`], or with fewer than two folds.
+#[must_use]
+pub fn fold_val(scores: &[Score], folds: &[usize], count: usize, far: f64) -> Option<FoldRate> {
+    if count < 2 {
+        return None;
+    }
+    let (mut rates, mut fars) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for fold in 0..count {
+        let part = |inside: bool| -> Vec<Score> {
+            scores.iter().zip(folds).filter(|(_, f)| (**f == fold) == inside).map(|(s, _)| *s).collect()
+        };
+        let threshold = Roc::new(&part(false))?.at_far(far).threshold;
+        let errors = Roc::new(&part(true))?.errors_at(threshold);
+        rates.push(1.0 - errors.refused as f64 / errors.genuine as f64);
+        fars.push(errors.accepted as f64 / errors.impostor as f64);
+    }
+    let (mean, std_error) = mean_and_error(&rates);
+    Some(FoldRate { mean, std_error, far: mean_and_error(&fars).0 })
+}
+
+/// Mean of at least two values, and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (mean, (variance / n).sqrt())
+}
+
 /// The share of `scores` decided rightly at `threshold`.
 #[must_use]
-pub fn accuracy(scores: &[(f32, bool)], threshold: f32) -> f64 {
+pub fn accuracy(scores: &[Score], threshold: f32) -> f64 {
     let right = scores.iter().filter(|(score, same)| (*score >= threshold) == *same).count();
     right as f64 / scores.len() as f64
 }
@@ -105,6 +201,8 @@ pub struct FoldAccuracy {
     pub mean: f64,
     /// Standard deviation over the folds (divided by their number).
     pub std: f64,
+    /// Standard error of the mean, as papers report it for LFW: the folds' deviation (n − 1) by the root of their number.
+    pub std_error: f64,
     /// Mean of the thresholds used.
     pub threshold: f32,
 }
@@ -113,7 +211,7 @@ pub struct FoldAccuracy {
 /// `scores[i]`, below `count`. `None` when a fold is empty, or what is left for choosing a threshold lacks one of the sorts.
 #[must_use]
 pub fn fold_accuracy(
-    scores: &[(f32, bool)],
+    scores: &[Score],
     folds: &[usize],
     count: usize,
     fixed: Option<f32>,
@@ -138,7 +236,12 @@ pub fn fold_accuracy(
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let average = mean(&accuracies);
     let squares: Vec<f64> = accuracies.iter().map(|a| (a - average).powi(2)).collect();
-    Some(FoldAccuracy { mean: average, std: mean(&squares).sqrt(), threshold: mean(&thresholds) as f32 })
+    Some(FoldAccuracy {
+        mean: average,
+        std: mean(&squares).sqrt(),
+        std_error: mean_and_error(&accuracies).1,
+        threshold: mean(&thresholds) as f32,
+    })
 }
 
 /// How many of `scores`, sorted downwards, reach `threshold`.
@@ -222,7 +325,33 @@ mod tests {
         assert!(Roc::new(&scores(&[f32::NAN], &[0.5])).is_none());
     }
 
+    #[test]
+    fn val_is_measured_with_thresholds_from_other_folds() {
+        // Fold 0's worst impostor is at 0.5, fold 1's at 0.2.
+        let all = [(0.6, true), (0.3, true), (0.5, false), (0.6, true), (0.3, true), (0.2, false)];
+        let folds = [0, 0, 0, 1, 1, 1];
+        let val = fold_val(&all, &folds, 2, 0.01).unwrap();
+        // Fold 0 at just above 0.2: both, with its impostor; fold 1 at just above 0.5: one of two.
+        assert_eq!((val.mean, val.far), (0.75, 0.5));
+        assert!((val.std_error - 0.25).abs() < 1e-12);
+        assert!(fold_val(&all, &[0; 6], 1, 0.01).is_none());
+    }
+
     proptest! {
+        #[test]
+        fn equal_weights_change_nothing(
+            genuine in prop::collection::vec(0_u8..20, 1..30),
+            impostor in prop::collection::vec(0_u8..20, 1..30),
+            far in 0.0_f64..1.0,
+        ) {
+            let as_scores = |v: &[u8]| v.iter().map(|&s| f32::from(s) / 20.0).collect::<Vec<_>>();
+            let mut all = scores(&as_scores(&genuine), &as_scores(&impostor));
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let expected = Roc::new(&all).unwrap().at_far(far).tar;
+            let weighted = weighted_tar(&all, &vec![2.0; all.len()], far).unwrap();
+            prop_assert!((weighted - expected).abs() < 1e-9, "{} {}", weighted, expected);
+        }
+
         #[test]
         fn the_best_threshold_is_best(
             genuine in prop::collection::vec(-1.0_f32..1.0, 1..30),
