@@ -10,6 +10,7 @@ use tch::Device;
 
 use crate::cli::{Failure, FailureKind};
 use crate::recipe::compact::CompactRecipe;
+use crate::recipe::facenet::FacenetRecipe;
 use crate::train::config::{ConfigError, Draft};
 use crate::train::{self, Job, SETTINGS, TrainError};
 
@@ -64,6 +65,8 @@ pub struct Args {
 pub enum RecipeName {
     /// The net for the door, distilled from a teacher
     Compact,
+    /// An Inception net that learns embeddings by triplets
+    Facenet,
 }
 
 /// Where to compute.
@@ -122,6 +125,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     let counters = match args.recipe {
         RecipeName::Compact => train::start::<CompactRecipe>(&job, &draft),
+        RecipeName::Facenet => train::start::<FacenetRecipe>(&job, &draft),
     }?;
     println!("{} steps, {} pictures, {:.2} h", counters.step, counters.images, counters.seconds / 3600.0);
     Ok(())
@@ -169,4 +173,5 @@ impl From<TrainError> for Failure {
 const EXAMPLES: &str = "\
 Examples:
   facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --minutes 100
-  facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --resume";
+  facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --resume
+  facelatch train --recipe facenet --data faces --out runs/facenet-1 --steps 3000 --set people=20 --set faces=8 --set mining=semi-hard";

@@ -9,6 +9,7 @@ pub mod random;
 pub mod augment;
 pub mod batches;
 pub mod labelled;
+pub mod people;
 
 pub use augment::Augment;
 pub use batches::{Batch, Order, Source};

@@ -1,6 +1,7 @@
 //! From a run to the file the door loads: one ONNX graph, checked in tract against libtorch before it is written.
 
 pub mod onnx;
+pub mod facenet;
 pub mod weights;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,11 @@ use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, tvec};
 
 use crate::model::compact::{Compact, EMBEDDING, Shape};
 use crate::model::layers::{BN_EPS, Mode};
-use crate::recipe::compact::{CompactRecipe, CompactSettings};
+use crate::recipe::{
+    self,
+    compact::{CompactRecipe, CompactSettings},
+    facenet::FacenetRecipe,
+};
 use crate::train::{CHECKPOINT, Recipe as _, SETTINGS, checkpoint, config};
 pub use onnx::Form;
 use onnx::{Geometry, Graph};
@@ -41,9 +46,22 @@ pub struct Exported {
 /// [`ExportError`]; nothing is written when tract's answer is not libtorch's (difference 1e-4 for [`Form::F32`], cosine
 /// [`W8_COSINE`] for [`Form::W8`]).
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
-    let (store, net, shape) = load(run)?;
-    let bytes = compact(&store, &shape, form)?;
-    let exported = compare(&net, &bytes)?;
+    let recipe =
+        if run.is_dir() { config::Draft::read(&run.join(SETTINGS))? } else { config::Draft::default() };
+    let (bytes, exported) = match recipe.recipe() {
+        Some(FacenetRecipe::NAME) => {
+            let (store, net, shape) = recipe::facenet::load(run, Device::Cpu)?;
+            let bytes = facenet::graph(&store, &shape, form)?;
+            let exported = compare(&|chip| net.forward(chip, Mode::EVAL), &bytes)?;
+            (bytes, exported)
+        }
+        _ => {
+            let (store, net, shape) = load(run)?;
+            let bytes = compact(&store, &shape, form)?;
+            let exported = compare(&|chip| net.forward(chip, Mode::EVAL), &bytes)?;
+            (bytes, exported)
+        }
+    };
     let fits = match form {
         Form::F32 => exported.difference <= 1e-4,
         Form::W8 => exported.cosine >= W8_COSINE,
@@ -139,7 +157,7 @@ impl Reader<'_> {
 }
 
 /// Runs both on smooth and on noisy pictures.
-fn compare(net: &Compact, bytes: &[u8]) -> Result<Exported, ExportError> {
+fn compare(forward: &dyn Fn(&Tensor) -> Tensor, bytes: &[u8]) -> Result<Exported, ExportError> {
     let tract = |e: tract_onnx::prelude::TractError| ExportError::Tract { reason: format!("{e:#}") };
     let plan = tract_onnx::onnx()
         .model_for_read(&mut std::io::Cursor::new(bytes))
@@ -155,7 +173,7 @@ fn compare(net: &Compact, bytes: &[u8]) -> Result<Exported, ExportError> {
         let view = output[0].to_plain_array_view::<f32>().map_err(tract)?;
         let actual: Vec<f32> = view.iter().copied().collect();
         let chip = Tensor::from_slice(&picture).reshape([1, 3, CHIP_PX, CHIP_PX]);
-        let expected = tch::no_grad(|| net.forward(&chip, Mode::EVAL)).flatten(0, -1);
+        let expected = tch::no_grad(|| forward(&chip)).flatten(0, -1);
         let expected: Vec<f32> = Vec::try_from(&expected)
             .map_err(|e: tch::TchError| ExportError::Tract { reason: e.to_string() })?;
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
@@ -185,6 +203,9 @@ pub enum ExportError {
     /// The run's settings.
     #[error(transparent)]
     Config(#[from] crate::train::config::ConfigError),
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] crate::train::TrainError),
     /// The run's weights.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::CheckpointError),
@@ -246,10 +267,10 @@ mod tests {
         let store = VarStore::new(Device::Cpu);
         let net = net(&store);
         let float = compact(&store, &shape(), Form::F32).unwrap();
-        let exact = compare(&net, &float).unwrap();
+        let exact = compare(&|chip| net.forward(chip, Mode::EVAL), &float).unwrap();
         assert!(exact.difference < 1e-4, "{exact:?}");
         let small = compact(&store, &shape(), Form::W8).unwrap();
-        let close = compare(&net, &small).unwrap();
+        let close = compare(&|chip| net.forward(chip, Mode::EVAL), &small).unwrap();
         assert!(close.cosine > 0.999 && small.len() * 3 < float.len(), "{close:?}");
     }
 

@@ -1,4 +1,4 @@
-//! A writer of ONNX graphs (opset 13) for nets of convolutions, ReLU, addition and one fully connected layer.
+//! A writer of ONNX graphs (opset 13) for the nets trained here: convolutions, pooling, fully connected layers and what joins them.
 
 use prost::Message as _;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -84,6 +84,43 @@ impl Graph {
         self.node("Add", &[a, b], vec![])
     }
 
+    /// 3×3 maximum, one beyond the edge left out.
+    pub fn max_pool(&mut self, x: &str, stride: i64) -> String {
+        self.node("MaxPool", &[x], pool(stride))
+    }
+
+    /// Root of the mean square over 3×3, zeros beyond the edge; `epsilon` is added under the root.
+    pub fn l2_pool(&mut self, x: &str, epsilon: f32) -> String {
+        let square = self.node("Mul", &[x, x], vec![]);
+        let attributes = pool(1).into_iter().chain([int("count_include_pad", 1)]).collect();
+        let mean = self.node("AveragePool", &[&square], attributes);
+        let shifted = self.shift(&mean, epsilon);
+        self.node("Sqrt", &[&shifted], vec![])
+    }
+
+    /// Maps of one size joined along the channels.
+    pub fn concat(&mut self, parts: &[String]) -> String {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.node("Concat", &parts, vec![int("axis", 1)])
+    }
+
+    /// Mean over each map, `[1, c, h, w]` to `[1, c]`.
+    pub fn mean(&mut self, x: &str) -> String {
+        let mean = self.node("GlobalAveragePool", &[x], vec![]);
+        self.flatten(&mean)
+    }
+
+    /// Square maps resampled by the matrix `[to, from]` on both axes.
+    pub fn resample(&mut self, x: &str, matrix: &[f32], from: i64, to: i64) -> String {
+        let transposed: Vec<f32> = (0..from as usize)
+            .flat_map(|j| (0..to as usize).map(move |i| matrix[i * from as usize + j]))
+            .collect();
+        let (rows, columns) =
+            (self.float("rows", vec![to, from], matrix), self.float("columns", vec![from, to], &transposed));
+        let wide = self.node("MatMul", &[x, &columns], vec![]);
+        self.node("MatMul", &[&rows, &wide], vec![])
+    }
+
     /// `[1, c, h, w]` to `[1, c·h·w]`.
     pub fn flatten(&mut self, x: &str) -> String {
         self.node("Flatten", &[x], vec![int("axis", 1)])
@@ -163,6 +200,11 @@ impl Graph {
         self.count += 1;
         format!("{kind}_{}", self.count)
     }
+}
+
+/// Attributes of 3×3 pooling with one pixel of padding.
+fn pool(stride: i64) -> Vec<AttributeProto> {
+    vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4]), ints("strides", &[stride; 2])]
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {

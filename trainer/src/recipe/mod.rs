@@ -1,3 +1,4 @@
 //! The recipes: what each net is trained with, how, and on what. One file each; the loop is [`crate::train`].
 
 pub mod compact;
+pub mod facenet;

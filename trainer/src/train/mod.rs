@@ -9,6 +9,7 @@ pub mod config;
 pub mod workers;
 pub mod optimizer;
 pub mod sgd;
+pub mod adagrad;
 pub mod checkpoint;
 pub mod teacher;
 pub mod teach;
