@@ -3,18 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use facelatch_shared::decision::{DecisionRule, MAX_WINDOW};
+use facelatch_shared::operating_point::OperatingPoint;
 use facelatch_shared::person::Name;
 use facelatch_shared::quality::Gate;
 use facelatch_shared::score::Threshold;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::{AccessConfig, ThresholdSource};
 use crate::camera::PixelFormat;
 use crate::camera::choose::Wish;
 use crate::camera::orientation::{Orientation, Rotation};
 use crate::camera::v4l::{Hints, V4lSpec};
 use crate::display::spi_panel::SpiSpec;
 use crate::inputs::gpio::InputsSpec;
+use crate::inputs::keypad::KeypadConfig;
 use crate::lock::gpio::GpioLockSpec;
 use crate::metrics::Place;
 
@@ -34,12 +37,16 @@ pub struct Config {
     pub decision: DecisionConfig,
     /// Times of the session.
     pub session: SessionConfig,
+    /// Who may enter when.
+    pub access: AccessConfig,
     /// How people are enrolled at the door.
     pub enrol: EnrolConfig,
     /// The strike or maglock; without one, decisions are shown and logged only.
     pub lock: Option<GpioLockSpec>,
     /// Contacts and buttons.
     pub inputs: InputsSpec,
+    /// The keypad.
+    pub keypad: KeypadConfig,
     /// The panel.
     pub panel: PanelConfig,
     /// The program as a service.
@@ -121,14 +128,33 @@ pub enum CameraFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DecisionConfig {
-    /// Cosine similarity that counts as the same person; left out, the embedder's own from the manifest.
+    /// Cosine similarity that counts as the same person; left out, the embedder's table decides by the size of the gallery.
     pub threshold: Option<f32>,
+    /// Strangers let in of those who try, at most; 0 to 1. Chooses the threshold.
+    pub false_accepts: f64,
     /// Best minus second best person must reach this.
     pub min_rank_gap: f32,
     /// Agreeing frames that open.
     pub votes: u8,
     /// Frames looked back on.
     pub window: u8,
+    /// What is asked for beside the face.
+    pub second_factor: SecondFactor,
+    /// Time to type the PIN, in seconds.
+    pub pin_timeout_s: u8,
+    /// So many seconds after somebody went in, the same face opens nothing; 0 switches it off.
+    pub anti_passback_s: u32,
+}
+
+/// What is asked for beside the face.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecondFactor {
+    /// Nothing.
+    #[default]
+    None,
+    /// The person's PIN, on the keypad.
+    Pin,
 }
 
 /// Times of the session.
@@ -145,6 +171,8 @@ pub struct SessionConfig {
     pub lockout_first_s: u8,
     /// Longest lock-out in seconds.
     pub lockout_max_s: u8,
+    /// Failures that may be attacks, without anybody let in between: then nobody is tried until an administrator acts.
+    pub bar_after: u16,
 }
 
 /// How people are enrolled at the door.
@@ -217,19 +245,36 @@ impl Config {
         Ok(config)
     }
 
-    /// The rule that decides, with the embedder's own threshold where none is configured.
-    ///
-    /// # Errors
-    /// [`ConfigError::NoThreshold`] when neither has one.
-    pub fn rule(&self, of_model: Option<Threshold>) -> Result<DecisionRule, ConfigError> {
-        let threshold = self.decision.threshold.map(Threshold).or(of_model);
-        Ok(DecisionRule {
-            threshold: threshold
-                .ok_or_else(|| ConfigError::NoThreshold { embedder: self.models.embedder.clone() })?,
+    /// The rule that decides, for a gallery that holds nobody yet.
+    #[must_use]
+    pub fn rule(&self, source: &ThresholdSource) -> DecisionRule {
+        DecisionRule {
+            threshold: source.at(0).threshold,
             min_rank_gap: self.decision.min_rank_gap,
             votes: self.decision.votes,
             window: self.decision.window,
-        })
+        }
+    }
+
+    /// Where the threshold comes from: configured, else by the gallery's size from `table`, else the embedder's own fixed one.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoThreshold`] when there is none of these.
+    pub fn threshold_source(
+        &self,
+        table: &[OperatingPoint],
+        of_model: Option<Threshold>,
+    ) -> Result<ThresholdSource, ConfigError> {
+        if let Some(threshold) = self.decision.threshold {
+            return Ok(ThresholdSource::Configured(Threshold(threshold)));
+        }
+        if !table.is_empty() {
+            let false_accepts = self.decision.false_accepts;
+            return Ok(ThresholdSource::Table { points: table.to_vec(), false_accepts });
+        }
+        of_model
+            .map(ThresholdSource::OfModel)
+            .ok_or_else(|| ConfigError::NoThreshold { embedder: self.models.embedder.clone() })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -256,7 +301,23 @@ impl Config {
                 decision.votes, decision.window
             ));
         }
+        if !(decision.false_accepts > 0.0 && decision.false_accepts < 1.0) {
+            return Err(format!(
+                "decision.false_accepts is {}: strangers let in of those who try, above 0 and below 1, usually 0.001",
+                decision.false_accepts
+            ));
+        }
+        if !(5..=120).contains(&decision.pin_timeout_s) {
+            return Err(format!("decision.pin_timeout_s is {}: 5 to 120 seconds", decision.pin_timeout_s));
+        }
         let session = &self.session;
+        if session.bar_after < u16::from(session.lockout_after) {
+            return Err("session.bar_after is less than session.lockout_after".into());
+        }
+        if decision.second_factor == SecondFactor::Pin && self.keypad.device.is_none() {
+            return Err("decision.second_factor is \"pin\": name the keypad in keypad.device".into());
+        }
+        self.access.calendar()?;
         if session.open_s == 0 || session.lockout_after == 0 || session.lockout_first_s == 0 {
             return Err(
                 "session.open_s, session.lockout_after and session.lockout_first_s are at least 1".into()
@@ -353,13 +414,22 @@ impl CameraConfig {
 
 impl Default for DecisionConfig {
     fn default() -> Self {
-        Self { threshold: None, min_rank_gap: 0.05, votes: 3, window: 5 }
+        Self {
+            threshold: None,
+            false_accepts: 0.001,
+            min_rank_gap: 0.05,
+            votes: 3,
+            window: 5,
+            second_factor: SecondFactor::None,
+            pin_timeout_s: 20,
+            anti_passback_s: 0,
+        }
     }
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { open_s: 5, held_s: 30, lockout_after: 5, lockout_first_s: 5, lockout_max_s: 30 }
+        Self { open_s: 5, held_s: 30, lockout_after: 5, lockout_first_s: 5, lockout_max_s: 30, bar_after: 50 }
     }
 }
 
@@ -454,7 +524,16 @@ mod tests {
             ("[decision]\nthreshold = 40.0", "0 to 1"),
             ("[decision]\nvotes = 6", "window"),
             ("[decision]\nwindow = 17", "window"),
+            ("[decision]\nfalse_accepts = 0.0", "above 0"),
+            ("[decision]\npin_timeout_s = 2", "5 to 120"),
+            ("[decision]\nsecond_factor = \"pin\"", "keypad.device"),
             ("[session]\nopen_s = 0", "at least 1"),
+            ("[session]\nbar_after = 3", "lockout_after"),
+            ("[access]\ntime_zone = \"Mars/Olympus\"", "Mars/Olympus"),
+            ("[access]\nschedule = \"nights\"", "access.schedules"),
+            ("[access]\nholidays = [\"2026-02-30\"]", "2026-02-30"),
+            ("[access.schedules]\nday = [\"mo 08:00-09:00\"]", "access.schedules.day"),
+            ("[access.schedules]\nalways = []", "always"),
             ("[enrol]\nviews = 1", "3 to 8"),
             ("[models]\ndetector_width_px = 3", "64 to 1280"),
             ("[service]\nmetrics = \"0.0.0.0:9465\"", "service.metrics"),
@@ -468,10 +547,15 @@ mod tests {
 
     #[test]
     fn the_threshold_must_come_from_somewhere() {
+        let table = [OperatingPoint { fmr: 1e-5, threshold: Threshold(0.45) }];
         let config = Config::default();
-        assert!(matches!(config.rule(None), Err(ConfigError::NoThreshold { .. })));
-        assert_eq!(config.rule(Some(Threshold(0.4))).unwrap().threshold, Threshold(0.4));
+        assert!(matches!(config.threshold_source(&[], None), Err(ConfigError::NoThreshold { .. })));
+        let of = |config: &Config, table: &[OperatingPoint]| {
+            config.rule(&config.threshold_source(table, Some(Threshold(0.4))).unwrap()).threshold
+        };
+        assert_eq!(of(&config, &[]), Threshold(0.4));
+        assert_eq!(of(&config, &table), Threshold(0.45));
         let config = Config::parse("[decision]\nthreshold = 0.5").unwrap();
-        assert_eq!(config.rule(Some(Threshold(0.4))).unwrap().threshold, Threshold(0.5));
+        assert_eq!(of(&config, &table), Threshold(0.5));
     }
 }

@@ -10,6 +10,7 @@ use embedded_graphics::geometry::Size;
 use facelatch_shared::vision::{Eyes, VisionError};
 use thiserror::Error;
 
+use crate::access::{ThresholdSource, Timekeeper};
 use crate::camera::Camera;
 use crate::camera::v4l::V4lCamera;
 use crate::clock::{Clock, SystemClock};
@@ -19,16 +20,18 @@ use crate::display::{
     Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay, Screen, ServiceReason, spi_panel,
 };
 use crate::door::{Door, Parts};
+use crate::event_log::EventLog;
 use crate::heartbeat::{Heartbeat, HeartbeatError};
 use crate::inputs::Inputs;
 use crate::inputs::gpio::{GpioInputs, InputsError};
+use crate::inputs::keypad::{EventKeypad, Keypad, KeypadError, NoKeypad};
 use crate::lock::gpio::{GpioLock, GpioLockSpec};
 use crate::lock::guard::Guard;
 use crate::lock::none::NoLock;
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsError};
 use crate::runner::{self, Ended, NoWatcher, RunError, Source, Upkeep};
-use crate::session::Session;
+use crate::session::{Policy, Session};
 
 /// Loads the configured models.
 ///
@@ -40,13 +43,45 @@ pub fn load_eyes(config: &Config) -> Result<Eyes, VisionError> {
     Eyes::load(&models.dir, &models.detector, &models.embedder, config.gate, size)
 }
 
-/// The session that `config` describes.
+/// What decides at the door that `config` describes.
+#[derive(Debug)]
+pub struct Rules {
+    /// The state machine.
+    pub session: Session,
+    /// Where its threshold comes from.
+    pub threshold: ThresholdSource,
+    /// The wall clock's keeper.
+    pub keeper: Timekeeper,
+}
+
+/// Where the threshold of `config` with these models comes from.
 ///
 /// # Errors
 /// [`ConfigError::NoThreshold`].
-pub fn session(config: &Config, eyes: &Eyes) -> Result<Session, ConfigError> {
-    let rule = config.rule(eyes.default_threshold())?;
-    Ok(Session::new(rule, config.session.clone(), config.enrol.clone(), config.door.name.clone()))
+pub fn threshold_source(config: &Config, eyes: &Eyes) -> Result<ThresholdSource, ConfigError> {
+    config.threshold_source(&[], eyes.default_threshold())
+}
+
+/// The rules that `config` describes, going on from what `log` remembers.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn rules(config: &Config, eyes: &Eyes, log: &EventLog) -> Result<Rules, ConfigError> {
+    let threshold = threshold_source(config, eyes)?;
+    let past = log.past();
+    let wrong = |what| ConfigError::Invalid { path: "[access]".into(), what };
+    let policy = Policy {
+        rule: config.rule(&threshold),
+        times: config.session.clone(),
+        enrol: config.enrol.clone(),
+        calendar: config.access.calendar().map_err(wrong)?,
+        second_factor: config.decision.second_factor,
+        pin_timeout_s: config.decision.pin_timeout_s,
+        anti_passback_s: config.decision.anti_passback_s,
+        door: config.door.name.clone(),
+    };
+    let keeper = Timekeeper::new(config.access.zone().map_err(wrong)?, past.newest);
+    Ok(Rules { session: Session::new(policy, past.history), threshold, keeper })
 }
 
 /// What the program is told from outside while it runs.
@@ -114,6 +149,10 @@ fn run_once(
         None => Box::new(NoLock),
     };
     let mut inputs: Box<dyn Inputs> = Box::new(GpioInputs::open(&config.inputs, Arc::clone(&clock))?);
+    let keypad: Box<dyn Keypad> = match &config.keypad.device {
+        Some(device) => Box::new(EventKeypad::open(device)?),
+        None => Box::new(NoKeypad),
+    };
     let mut display = open_display(&config.panel)?;
     show(&mut *display, ServiceReason::Starting);
     let metrics = match config.service.metrics_place().map_err(DaemonError::Setting)? {
@@ -135,7 +174,7 @@ fn run_once(
             return Ok(Ended::Stopped);
         }
     };
-    let session = session(config, &eyes)?;
+    let Rules { session, threshold, keeper } = rules(config, &eyes, &log)?;
     let (to_session, control) = sync_channel(CONTROL_QUEUE);
     let _server = Server::start(&config.door.state_dir, to_session, Limits::default())?;
     let door = Door::start(Parts {
@@ -144,8 +183,11 @@ fn run_once(
         log,
         lock,
         inputs,
+        keypad,
         display,
         clock: Arc::clone(&clock),
+        keeper,
+        threshold,
         binding: eyes.binding(),
         name: config.door.name.clone(),
     });
@@ -306,6 +348,9 @@ pub enum DaemonError {
     /// A contact's line.
     #[error(transparent)]
     Inputs(#[from] InputsError),
+    /// The keypad.
+    #[error(transparent)]
+    Keypad(#[from] KeypadError),
     /// The panel.
     #[error(transparent)]
     Display(#[from] DisplayError),

@@ -3,19 +3,25 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use facelatch_shared::access::Authority;
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::gallery::MatchReport;
 use facelatch_shared::observation::{Observation, StageTimings};
 use facelatch_shared::person::Name;
-use facelatch_shared::protocol::{Handler, RefusedKind, Request, Response, Status};
+use facelatch_shared::protocol::{
+    Handler, Liveness, RefusedKind, Request, Response, RightsChange, Rules, Status, ThresholdFrom,
+};
 use facelatch_shared::quality::{Quality, Unusable};
+use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::time::Millis;
 
+use crate::access::{ThresholdInForce, ThresholdSource, Timekeeper};
 use crate::clock::Clock;
 use crate::control::answer;
 use crate::display::{Display, Screen};
 use crate::event_log::EventLog;
+use crate::inputs::keypad::Keypad;
 use crate::inputs::{InputState, Inputs};
 use crate::lock::Lock;
 use crate::metrics::{Counters, Gauges, resident_bytes};
@@ -35,10 +41,16 @@ pub struct Parts {
     pub lock: Box<dyn Lock>,
     /// Contacts and buttons.
     pub inputs: Box<dyn Inputs>,
+    /// Where PINs are typed.
+    pub keypad: Box<dyn Keypad>,
     /// The panel.
     pub display: Box<dyn Display>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The wall clock's keeper.
+    pub keeper: Timekeeper,
+    /// Where the threshold comes from.
+    pub threshold: ThresholdSource,
     /// What probes are bound to.
     pub binding: ModelBinding,
     /// The door's name.
@@ -55,6 +67,9 @@ pub struct Door {
     counters: Counters,
     display_ok: bool,
     inputs_ok: bool,
+    keypad_ok: bool,
+    in_force: ThresholdInForce,
+    local: Option<LocalTime>,
 }
 
 /// What one frame led to, for whoever watches: the demo's story, the debug log.
@@ -90,6 +105,7 @@ impl Door {
     pub fn start(parts: Parts) -> Self {
         let mut door = Self {
             started: parts.clock.now(),
+            in_force: parts.threshold.at(parts.people.templates()),
             parts,
             shown: None,
             contacts: InputState::default(),
@@ -97,7 +113,10 @@ impl Door {
             counters: Counters::default(),
             display_ok: true,
             inputs_ok: true,
+            keypad_ok: true,
+            local: None,
         };
+        door.follow_gallery();
         door.log(EventKind::Started {
             version: version(),
             model: door.parts.binding,
@@ -117,7 +136,7 @@ impl Door {
         let found = look_up(&mut observation, &self.parts.people, self.parts.binding);
         let report = found.report;
         self.counters.add_times(&observation.timings);
-        self.read_contacts();
+        self.read_world();
         self.step(Input::Seen(found.sighting));
         self.show();
         FrameReport {
@@ -134,7 +153,7 @@ impl Door {
 
     /// Time has passed: contacts, timers, panel.
     pub fn tick(&mut self) {
-        self.read_contacts();
+        self.read_world();
         self.step(Input::Tick);
         self.show();
     }
@@ -249,6 +268,10 @@ impl Door {
                         tracing::error!(%error, "the enrolment could not be stored");
                     }
                     answers.push_back(Input::EnrolStored(stored.ok()));
+                    self.follow_gallery();
+                }
+                Action::CheckPin { pin, hash } => {
+                    answers.push_back(Input::PinChecked { right: pin.matches(&hash) });
                 }
             }
         }
@@ -268,6 +291,67 @@ impl Door {
         self.counters.add_event(&kind);
         let stored = self.parts.log.record(self.parts.clock.unix(), self.parts.clock.now(), kind);
         self.counters.events_lost += u64::from(!stored);
+    }
+
+    /// Clock, contacts and keys.
+    fn read_world(&mut self) {
+        let reading = self.parts.keeper.read(self.parts.clock.unix());
+        if let Some(event) = reading.event {
+            self.log(event);
+        }
+        if reading.local != self.local {
+            self.local = reading.local;
+            self.step(Input::Wall(reading.local));
+        }
+        self.read_contacts();
+        match self.parts.keypad.pressed() {
+            Ok(keys) => {
+                self.keypad_ok = true;
+                keys.into_iter().for_each(|key| self.step(Input::Key(key)));
+            }
+            Err(error) if self.keypad_ok => {
+                self.keypad_ok = false;
+                tracing::error!(%error, "the keypad cannot be read");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Takes the threshold that the gallery's present size asks for.
+    fn follow_gallery(&mut self) {
+        let was = self.in_force;
+        self.in_force = self.parts.threshold.at(self.parts.people.templates());
+        self.parts.session.set_threshold(self.in_force.threshold);
+        if let Some(chosen) = self.in_force.chosen
+            && !chosen.in_table
+            && was.chosen.is_none_or(|chosen| chosen.in_table)
+        {
+            tracing::warn!(
+                templates = chosen.comparisons,
+                rate = chosen.rate(),
+                "the embedder's threshold table does not reach as far as decision.false_accepts asks with so many templates; its strictest point holds"
+            );
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        let source = match self.in_force.chosen {
+            Some(chosen) => ThresholdFrom::Table {
+                fmr: chosen.point.fmr,
+                rate: chosen.rate(),
+                as_configured: chosen.in_table,
+            },
+            None if self.parts.threshold.is_configured() => ThresholdFrom::Configured,
+            None => ThresholdFrom::Model,
+        };
+        Rules {
+            threshold: self.in_force.threshold,
+            source,
+            templates: u32::try_from(self.parts.people.templates()).unwrap_or(u32::MAX),
+            local: self.parts.session.local_time(),
+            barred: self.parts.session.is_barred(),
+            liveness: Liveness::Off,
+        }
     }
 
     fn read_contacts(&mut self) {
@@ -339,6 +423,35 @@ impl Handler for Door {
             Request::CancelEnrol => {
                 self.step(Input::CancelEnrol);
                 Response::Enrolment(self.parts.session.enrolment())
+            }
+            Request::Rules => Response::Rules(self.rules()),
+            Request::Unbar => {
+                self.step(Input::LiftBar(Authority::CommandLine));
+                Response::Done
+            }
+            Request::AcceptClock => {
+                self.parts.keeper.accept(self.parts.clock.unix());
+                self.log(EventKind::ClockAccepted);
+                self.read_world();
+                Response::Done
+            }
+            Request::SetRights { change: RightsChange { schedule: Some(Some(name)), .. }, .. }
+                if !self.parts.session.calendar().knows(&name) =>
+            {
+                let what = format!(
+                    "this door has no schedule `{name}`: add it to [access.schedules] and restart it"
+                );
+                Response::refused(RefusedKind::Invalid, &what)
+            }
+            changing @ (Request::SetRights { .. }
+            | Request::SetState { .. }
+            | Request::Erase { .. }
+            | Request::Rename { .. }) => {
+                let response =
+                    answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, changing);
+                self.follow_gallery();
+                self.step(Input::PeopleChanged);
+                response
             }
             other => answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, other),
         };

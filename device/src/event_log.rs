@@ -1,7 +1,9 @@
-//! The door's log: every event chained to the one before by a keyed hash, so that a changed, removed or inserted entry shows.
+//! The door's log: every event chained to the one before by a keyed hash, so that a changed, removed, inserted or moved entry shows.
 //!
-//! The chain proves what lies between two entries; that the newest ones were not cut off shows only against an export or
-//! the next entry. What could not be stored is itself recorded, as soon as something can be.
+//! Three things hold the chain at its ends. Where older entries were rotated out, the first record is a [`Entry::Cut`] with a keyed proof
+//! that only the door can have made. How far the log reached is kept apart, in the anchor: every [`ANCHOR_EVERY`] events, at each
+//! rotation and in an orderly end. And a door at work knows its newest entry itself. So the newest entries can be cut off unseen only
+//! after a power cut, and at most [`ANCHOR_EVERY`] of them. What could not be stored is itself recorded, as soon as something can be.
 
 use std::io;
 
@@ -11,6 +13,7 @@ use facelatch_shared::journal::{self, Item};
 use facelatch_shared::time::{Millis, UnixMs};
 use serde::{Deserialize, Serialize};
 
+use crate::session::History;
 use crate::store::JournalStore;
 
 /// The log, open for writing.
@@ -22,8 +25,20 @@ pub struct EventLog {
     bytes: usize,
     limit_bytes: usize,
     lost: u32,
+    anchor: Option<Box<dyn JournalStore>>,
+    anchored: u64,
+    past: Past,
     /// Events since they were last asked for, for whoever watches the door.
     recent: Vec<EventKind>,
+}
+
+/// What the log remembers of the time before this start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The newest instant in it, since an administrator last accepted the clock.
+    pub newest: UnixMs,
+    /// Failures that still count.
+    pub history: History,
 }
 
 /// What one reading of the log found.
@@ -35,48 +50,99 @@ pub struct Verification {
     pub broken_at: Vec<u64>,
     /// Bytes that are no entry.
     pub damaged_bytes: usize,
+    /// The number of the newest entry that must be there and is not: the end was cut off.
+    pub missing_end: Option<u64>,
 }
 
 impl Verification {
     /// Whether every entry follows from the one before.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.broken_at.is_empty() && self.damaged_bytes == 0
+        self.broken_at.is_empty() && self.damaged_bytes == 0 && self.missing_end.is_none()
     }
 }
 
 /// One journal payload. The order of the variants is the format.
 #[derive(Debug, Serialize, Deserialize)]
 enum Entry {
-    /// Older entries were rotated out: the chain goes on from this link.
+    /// As version 0.1.0 wrote a cut, without a proof: reads as a break.
     Base { link: Link },
     /// An event and the link that ends in it.
     Event { event: Event, link: Link },
+    /// Older entries were rotated out: the chain goes on from number `seq`, whose link this is.
+    Cut { seq: u64, link: Link, proof: Link },
+}
+
+/// How far the log reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Anchor {
+    seq: u64,
+    link: Link,
+    proof: Link,
 }
 
 type Link = [u8; 16];
 
 impl EventLog {
-    /// Opens the log; `limit_bytes` is where the older half is rotated out.
+    /// Opens the log without an anchor; `limit_bytes` is where the older half is rotated out.
     ///
     /// # Errors
     /// The system's error when it cannot be read. Damage is no error: it is in the [`Verification`].
     pub fn open(
+        store: Box<dyn JournalStore>,
+        device_key: &Key,
+        limit_bytes: usize,
+    ) -> io::Result<(Self, Verification)> {
+        Self::open_with(store, None, device_key, limit_bytes)
+    }
+
+    /// Opens the log with `anchor`, a store of its own that holds how far the log reached.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_anchored(
+        store: Box<dyn JournalStore>,
+        anchor: Box<dyn JournalStore>,
+        device_key: &Key,
+        limit_bytes: usize,
+    ) -> io::Result<(Self, Verification)> {
+        Self::open_with(store, Some(anchor), device_key, limit_bytes)
+    }
+
+    fn open_with(
         mut store: Box<dyn JournalStore>,
+        mut anchor: Option<Box<dyn JournalStore>>,
         device_key: &Key,
         limit_bytes: usize,
     ) -> io::Result<(Self, Verification)> {
         let key = device_key.derive("facelatch events 1");
-        let bytes = store.load()?;
-        let read = read(&key, &bytes);
+        let mut bytes = store.load()?;
+        let anchored = match &mut anchor {
+            Some(anchor) => read_anchor(&key, &anchor.load()?),
+            None => None,
+        };
+        let mut read = read(&key, &bytes);
+        read.hold_against(anchored.map(|anchor| (anchor.seq, anchor.link)));
+        let mut lost = 0;
+        if read.torn > 0 {
+            // A write that a power cut tore: it never counted as stored, and what comes now must not follow on half a record.
+            bytes.truncate(bytes.len() - read.torn);
+            store.replace(&bytes)?;
+            lost = 1;
+        }
+        let anchored = anchored.map_or(0, |anchor| anchor.seq);
         let log = Self {
             store,
             link: read.link,
-            next_seq: read.events.last().map_or(1, |event| event.seq + 1),
+            // Numbers that were given are not given again, whatever became of their entries.
+            next_seq: read.last_seq.max(anchored) + 1,
             key,
             bytes: bytes.len(),
             limit_bytes,
-            lost: 0,
+            lost,
+            anchor,
+            anchored,
+            past: read.past,
             recent: Vec::new(),
         };
         Ok((log, read.verification))
@@ -85,29 +151,36 @@ impl EventLog {
     /// Appends one event; durable when it returns `true`. When it cannot be stored it is counted, and the count is stored with the next
     /// event that can.
     pub fn record(&mut self, at: UnixMs, uptime: Millis, kind: EventKind) -> bool {
-        tracing::info!(event = ?kind, "door");
+        // Without its scores: the system's log has more readers than this one.
+        tracing::info!(event = name(&kind), "door");
         if self.recent.len() < RECENT {
             self.recent.push(kind.clone());
         }
-        let mut bytes = Vec::new();
-        let (mut link, mut seq) = (self.link, self.next_seq);
+        let rotated = self.bytes + ROOM > self.limit_bytes && self.rotate_or_warn();
         let count = self.lost;
         let report = (count > 0).then_some(EventKind::EventsLost { count });
-        for kind in report.into_iter().chain([kind]) {
+        let told = rotated.then(|| EventKind::Rotated { first_kept: self.first_kept() });
+        let mut bytes = Vec::new();
+        let (mut link, mut seq) = (self.link, self.next_seq);
+        for kind in told.into_iter().chain(report).chain([kind]) {
             let event = Event { seq, at, uptime, kind };
             link = next_link(&self.key, &link, &event);
             journal::write_frame(&mut bytes, seq, &encode(&Entry::Event { event, link }));
             seq += 1;
         }
-        if self.bytes + bytes.len() > self.limit_bytes
-            && let Err(error) = self.rotate()
-        {
-            tracing::warn!(%error, "the event log could not be rotated");
-        }
-        match self.store.append(&bytes) {
+        // A log that cannot be rotated does not eat the disk: what goes beyond its bounds is lost, and counted.
+        let stored = if self.bytes + bytes.len() > self.limit_bytes + self.limit_bytes / 2 {
+            Err(io::Error::other("the log is full and cannot be rotated"))
+        } else {
+            self.store.append(&bytes)
+        };
+        match stored {
             Ok(()) => {
                 (self.link, self.next_seq, self.lost) = (link, seq, 0);
                 self.bytes += bytes.len();
+                if self.next_seq > self.anchored + ANCHOR_EVERY {
+                    self.drop_anchor();
+                }
                 true
             }
             Err(error) => {
@@ -116,6 +189,12 @@ impl EventLog {
                 false
             }
         }
+    }
+
+    /// What it remembers of the time before it was opened.
+    #[must_use]
+    pub const fn past(&self) -> Past {
+        self.past
     }
 
     /// The number of the newest event; zero when there is none.
@@ -146,7 +225,9 @@ impl EventLog {
     /// The system's error when the log cannot be read.
     pub fn read(&mut self) -> io::Result<(Vec<Event>, Verification)> {
         let bytes = self.store.load()?;
-        let read = read(&self.key, &bytes);
+        let mut read = read(&self.key, &bytes);
+        // What was stored since the start, or was there at it.
+        read.hold_against((self.next_seq > 1).then_some((self.next_seq - 1, self.link)));
         Ok((read.events, read.verification))
     }
 
@@ -155,8 +236,15 @@ impl EventLog {
         std::mem::take(&mut self.recent)
     }
 
-    /// Keeps the newest half.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn rotate_or_warn(&mut self) -> bool {
+        self.rotate().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the event log could not be rotated");
+            false
+        })
+    }
+
+    /// Keeps the newest half; `false` when there is nothing to drop.
+    fn rotate(&mut self) -> io::Result<bool> {
         let old = self.store.load()?;
         let mut entries = Vec::new();
         for item in journal::frames(&old) {
@@ -174,17 +262,43 @@ impl EventLog {
                 kept > self.limit_bytes / 2
             })
             .map_or(0, |at| at + 1);
-        let Some(&(base_seq, _, link)) = from.checked_sub(1).and_then(|at| entries.get(at)) else {
-            return Ok(());
+        let Some(&(seq, _, link)) = from.checked_sub(1).and_then(|at| entries.get(at)) else {
+            return Ok(false);
         };
+        let proof = prove(&self.key, b"cut", seq, &link);
         let mut fresh = Vec::new();
-        journal::write_frame(&mut fresh, base_seq, &encode(&Entry::Base { link }));
+        journal::write_frame(&mut fresh, seq, &encode(&Entry::Cut { seq, link, proof }));
         for (seq, payload, _) in &entries[from..] {
             journal::write_frame(&mut fresh, *seq, payload);
         }
         self.store.replace(&fresh)?;
         self.bytes = fresh.len();
-        Ok(())
+        self.drop_anchor();
+        Ok(true)
+    }
+
+    /// The number of the oldest event that is here.
+    fn first_kept(&mut self) -> u64 {
+        self.page(0, 1).ok().and_then(|page| page.first().map(|event| event.seq)).unwrap_or(self.next_seq)
+    }
+
+    /// Says how far the log reaches, in the store of its own. Failure costs only the proof of the end.
+    fn drop_anchor(&mut self) {
+        let (seq, link) = (self.next_seq - 1, self.link);
+        let Some(store) = self.anchor.as_mut().filter(|_| seq > self.anchored) else { return };
+        let anchor = Anchor { seq, link, proof: prove(&self.key, b"end", seq, &link) };
+        let mut bytes = Vec::new();
+        journal::write_frame(&mut bytes, seq, &encode(&anchor));
+        match store.replace(&bytes) {
+            Ok(()) => self.anchored = seq,
+            Err(error) => tracing::warn!(%error, "the end of the event log could not be anchored"),
+        }
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        self.drop_anchor();
     }
 }
 
@@ -201,36 +315,101 @@ struct Read {
     events: Vec<Event>,
     verification: Verification,
     link: Link,
+    last_seq: u64,
+    /// Bytes at the end that are no whole record.
+    torn: usize,
+    past: Past,
+    /// Whether older entries were rotated out.
+    cut: bool,
+    /// The links of the cut and of all entries, in their order.
+    links: Vec<(u64, Link)>,
+}
+
+impl Read {
+    /// Holds the log against how far it must reach.
+    fn hold_against(&mut self, end: Option<(u64, Link)>) {
+        // An anchor from before what was rotated out since: the cut has a proof of its own.
+        let before_cut = |end: &(u64, Link)| self.cut && self.links.first().is_some_and(|cut| end.0 < cut.0);
+        let Some(end) = end.filter(|end| !self.links.contains(end) && !before_cut(end)) else { return };
+        if self.last_seq >= end.0 {
+            self.verification.broken_at.push(end.0);
+        } else {
+            self.verification.missing_end = Some(end.0);
+        }
+    }
 }
 
 fn read(key: &Key, bytes: &[u8]) -> Read {
-    let mut link = first_link(key);
-    let mut events: Vec<Event> = Vec::new();
-    let mut verification = Verification::default();
+    let mut read = Read {
+        events: Vec::new(),
+        verification: Verification::default(),
+        link: first_link(key),
+        last_seq: 0,
+        torn: 0,
+        past: Past::default(),
+        cut: false,
+        links: Vec::new(),
+    };
     for item in journal::frames(bytes) {
-        let payload = match item {
-            Item::Frame { payload, .. } => payload,
-            Item::Damage { bytes, .. } | Item::Tail { bytes, .. } => {
-                verification.damaged_bytes += bytes;
+        let (seq, payload) = match item {
+            Item::Frame { seq, payload } => (seq, payload),
+            Item::Damage { bytes, .. } => {
+                read.verification.damaged_bytes += bytes;
+                continue;
+            }
+            Item::Tail { bytes, .. } => {
+                read.torn = bytes;
                 continue;
             }
         };
         match postcard::from_bytes(payload) {
-            Ok(Entry::Base { link: base }) if events.is_empty() => link = base,
-            Ok(Entry::Event { event, link: claimed }) => {
-                let follows = next_link(key, &link, &event) == claimed
-                    && events.last().is_none_or(|last| event.seq == last.seq + 1);
-                if !follows {
-                    verification.broken_at.push(event.seq);
-                }
-                link = claimed;
-                events.push(event);
+            Ok(Entry::Cut { seq: at, link, proof })
+                if read.links.is_empty() && seq == at && proof == prove(key, b"cut", at, &link) =>
+            {
+                (read.link, read.last_seq) = (link, at);
+                read.links.push((at, link));
+                read.cut = true;
             }
-            _ => verification.damaged_bytes += payload.len(),
+            Ok(Entry::Event { event, link: claimed }) => {
+                let follows = next_link(key, &read.link, &event) == claimed
+                    && event.seq == read.last_seq + 1
+                    && event.seq == seq;
+                if !follows {
+                    read.verification.broken_at.push(event.seq);
+                }
+                (read.link, read.last_seq) = (claimed, event.seq);
+                read.links.push((event.seq, claimed));
+                read.past.newest = match event.kind {
+                    EventKind::ClockAccepted => event.at,
+                    _ => read.past.newest.max(event.at),
+                };
+                read.past.history.add(&event);
+                read.events.push(event);
+            }
+            _ => read.verification.damaged_bytes += payload.len(),
         }
     }
-    verification.events = events.len();
-    Read { events, verification, link }
+    read.verification.events = read.events.len();
+    read
+}
+
+fn read_anchor(key: &Key, bytes: &[u8]) -> Option<Anchor> {
+    let anchor = journal::frames(bytes).find_map(|item| match item {
+        Item::Frame { payload, .. } => postcard::from_bytes::<Anchor>(payload).ok(),
+        _ => None,
+    })?;
+    (anchor.proof == prove(key, b"end", anchor.seq, &anchor.link)).then_some(anchor)
+}
+
+/// That the door itself says that entry `seq` has this link.
+fn prove(key: &Key, what: &[u8; 3], seq: u64, link: &Link) -> Link {
+    shorten(key.authenticate(&[what, &seq.to_le_bytes(), link]))
+}
+
+/// The event's name without anything it says.
+fn name(kind: &EventKind) -> String {
+    let text = format!("{kind:?}");
+    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
 
 fn first_link(key: &Key) -> Link {
@@ -255,12 +434,19 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 const RECENT: usize = 64;
+/// The end of the log is written down apart after so many events.
+pub const ANCHOR_EVERY: u64 = 16;
+/// More than the records of one step take.
+const ROOM: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::{Fault, MemStore};
+    use facelatch_shared::access::Authority;
+    use facelatch_shared::event::Refusal;
     use facelatch_shared::journal::OVERHEAD;
+    use proptest::prelude::*;
 
     fn key() -> Key {
         Key::from_bytes([1; 32])
@@ -299,13 +485,7 @@ mod tests {
     fn a_removed_changed_or_forged_entry_shows() {
         let store = filled(5);
         let bytes = store.bytes();
-        let mut spans = Vec::new();
-        let mut at = 0;
-        for item in journal::frames(&bytes) {
-            let Item::Frame { payload, .. } = item else { panic!() };
-            spans.push(at..at + payload.len() + OVERHEAD);
-            at = spans[spans.len() - 1].end;
-        }
+        let spans = spans(&bytes);
         let mut removed = bytes.clone();
         removed.drain(spans[2].clone());
         assert_eq!(open(&MemStore::holding(removed), 1 << 20).1.broken_at, [4]);
@@ -347,21 +527,167 @@ mod tests {
         let (events, verification) = log.read().unwrap();
         assert!(verification.is_intact(), "{verification:?}");
         assert!(events.len() > 15);
-        assert_eq!(events.last().unwrap().seq, 500);
+        let last = events.last().unwrap().seq;
+        assert!(last > 500, "500 events and the word of each rotation");
+        let told = events.iter().rev().find_map(|event| match event.kind {
+            EventKind::Rotated { first_kept } => Some(first_kept),
+            _ => None,
+        });
+        assert_eq!(told, Some(events[0].seq));
         drop(log);
-        assert!(open(&store, 2_000).1.is_intact());
+        let (log, verification) = open(&store, 2_000);
+        assert!(verification.is_intact());
+        assert_eq!(log.last_seq(), last);
     }
 
     #[test]
-    fn a_torn_end_is_survived() {
+    fn a_log_that_cannot_be_rotated_stays_within_bounds() {
+        let store = MemStore::default();
+        let (mut log, _) = open(&store, 2_000);
+        // One entry fills what the others leave: nothing of it can be dropped while replacing fails.
+        store.set_fault(Fault::ReplaceFails);
+        let kept = (0..500).filter(|n| log.record(UnixMs(*n), Millis(0), EventKind::Released)).count();
+        assert!(kept > 30 && store.bytes().len() <= 3_000);
+        store.power_on();
+        assert!(log.record(UnixMs(0), Millis(0), EventKind::Secured));
+        let (events, verification) = log.read().unwrap();
+        assert!(verification.is_intact(), "{verification:?}");
+        let lost = EventKind::EventsLost { count: 500 - kept as u32 };
+        assert!(events.iter().any(|event| event.kind == lost));
+    }
+
+    #[test]
+    fn a_torn_end_is_survived_and_told() {
         let bytes = filled(3).bytes();
         for length in 0..bytes.len() {
             let store = MemStore::holding(bytes[..length].to_vec());
             let (mut log, _) = open(&store, 1 << 20);
+            let torn = store.bytes().len() < length;
             assert!(log.record(UnixMs(0), Millis(0), EventKind::Stopped));
             let (events, verification) = log.read().unwrap();
+            assert!(verification.is_intact(), "cut at {length}: {verification:?}");
             assert_eq!(events.last().unwrap().kind, EventKind::Stopped);
-            assert!(verification.broken_at.is_empty(), "cut at {length}: {verification:?}");
+            let told = events.iter().any(|event| event.kind == EventKind::EventsLost { count: 1 });
+            assert_eq!(told, torn, "cut at {length}");
+        }
+    }
+
+    fn anchored(store: &MemStore, anchor: &MemStore) -> (EventLog, Verification) {
+        EventLog::open_anchored(Box::new(store.clone()), Box::new(anchor.clone()), &key(), 2_000).unwrap()
+    }
+
+    /// A log of `count` events with its anchor, ended in order.
+    fn ended(count: u64) -> (MemStore, MemStore) {
+        let (store, anchor) = (MemStore::default(), MemStore::default());
+        let (mut log, _) = anchored(&store, &anchor);
+        for n in 0..count {
+            log.record(UnixMs(n as i64), Millis(n), EventKind::LockedOut { seconds: n as u16 });
+        }
+        drop(log);
+        (store, anchor)
+    }
+
+    #[test]
+    fn a_cut_off_end_shows_and_its_numbers_are_not_given_again() {
+        let (store, anchor) = ended(8);
+        let bytes = store.bytes();
+        let mut frames = spans(&bytes);
+        let cut = MemStore::holding(bytes[..frames.remove(5).start].to_vec());
+        let (mut log, verification) = anchored(&cut, &anchor);
+        assert_eq!(verification.missing_end, Some(8));
+        log.record(UnixMs(9), Millis(9), EventKind::Stopped);
+        let (events, verification) = log.read().unwrap();
+        assert_eq!((events.last().unwrap().seq, verification.broken_at), (9, vec![9]));
+        // While the door is at work it knows its end itself.
+        let (store, _) = ended(0);
+        let (mut log, _) = open(&store, 1 << 20);
+        for n in 0..4 {
+            log.record(UnixMs(n), Millis(0), EventKind::Released);
+        }
+        let bytes = store.bytes();
+        store.clone().replace(&bytes[..spans(&bytes)[2].start]).unwrap();
+        assert_eq!(log.read().unwrap().1.missing_end, Some(4));
+    }
+
+    #[test]
+    fn a_cut_without_proof_is_a_break() {
+        let (store, _) = ended(6);
+        let bytes = store.bytes();
+        let frames = spans(&bytes);
+        let Some(Item::Frame { payload, .. }) = journal::frames(&bytes).nth(2) else { panic!() };
+        let Ok(Entry::Event { link, .. }) = postcard::from_bytes(payload) else { panic!() };
+        for entry in [Entry::Cut { seq: 3, link, proof: link }, Entry::Base { link }] {
+            let mut forged = Vec::new();
+            journal::write_frame(&mut forged, 3, &encode(&entry));
+            forged.extend_from_slice(&bytes[frames[3].start..]);
+            assert!(!open(&MemStore::holding(forged), 1 << 20).1.is_intact());
+        }
+    }
+
+    #[test]
+    fn failures_and_the_newest_instant_are_remembered() {
+        let store = MemStore::default();
+        let (mut log, _) = open(&store, 1 << 20);
+        assert_eq!(log.past(), Past::default());
+        let refused = |reason| EventKind::Refused {
+            reason,
+            subject: None,
+            similarity: None,
+            threshold: facelatch_shared::score::Threshold(0.4),
+        };
+        for reason in [Refusal::NotRecognised, Refusal::Suspended, Refusal::NotLive] {
+            log.record(UnixMs(9_000), Millis(0), refused(reason));
+        }
+        log.record(UnixMs(1_000), Millis(0), EventKind::Barred { failures: 2 });
+        let past = open(&store, 1 << 20).0.past();
+        assert_eq!(past, Past { newest: UnixMs(9_000), history: History { suspicious: 2, barred: true } });
+        log.record(UnixMs(2_000), Millis(0), EventKind::ClockAccepted);
+        log.record(UnixMs(2_500), Millis(0), EventKind::BarLifted { by: Authority::CommandLine });
+        let past = open(&store, 1 << 20).0.past();
+        assert_eq!(past, Past { newest: UnixMs(2_500), history: History::default() });
+    }
+
+    fn spans(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+        let mut at = 0;
+        let mut spans = Vec::new();
+        for item in journal::frames(bytes) {
+            let Item::Frame { payload, .. } = item else { panic!() };
+            spans.push(at..at + payload.len() + OVERHEAD);
+            at += payload.len() + OVERHEAD;
+        }
+        spans
+    }
+
+    proptest! {
+        /// Whoever has the files but not the key: takes frames out, repeats them, swaps them, cuts either end, changes or adds bytes.
+        #[test]
+        fn any_change_shows(count in 2..90_u64, kind in 0..6_u8, a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let (store, anchor) = ended(count);
+            let bytes = store.bytes();
+            let frames = spans(&bytes);
+            let (i, j) = (a.index(frames.len()), b.index(frames.len()));
+            let (first, last) = (i.min(j), i.max(j));
+            let piece = |at: usize| &bytes[frames[at].clone()];
+            let order: Vec<usize> = match kind {
+                0 => (0..frames.len()).filter(|at| !(first..=last).contains(at)).collect(),
+                1 => (0..=last).chain(first..frames.len()).collect(),
+                2 => (0..first).collect(),
+                3 => (last + 1..frames.len()).collect(),
+                4 => {
+                    let mut order: Vec<usize> = (0..frames.len()).collect();
+                    order.swap(first, last);
+                    order
+                }
+                _ => (0..frames.len()).collect(),
+            };
+            let mut changed: Vec<u8> = order.iter().flat_map(|at| piece(*at).to_vec()).collect();
+            if kind == 5 {
+                let at = a.index(changed.len());
+                changed[at] ^= 1 << bit;
+            }
+            prop_assume!(changed != bytes);
+            let (_, verification) = anchored(&MemStore::holding(changed), &anchor);
+            prop_assert!(!verification.is_intact(), "{kind} {first} {last} of {}", frames.len());
         }
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod config;
 pub mod clock;
+pub mod access;
+pub mod pin;
 pub mod camera;
 pub mod decode;
 pub mod mailbox;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use facelatch_shared::access::Rights;
 use facelatch_shared::embedding::{ModelBinding, Template};
 use facelatch_shared::gallery::{
     Candidate, Change, ChangeError, Entropy, EntropyError, Key, Ledger, LedgerError, MatchError, MatchReport,
@@ -65,6 +66,7 @@ impl People {
         if recovery.is_damage()
             || recovery.torn_bytes > 0
             || recovery.erasure_unfinished
+            || recovery.older_format
             || people.ledger.wants_compaction()
         {
             people.compact()?;
@@ -83,7 +85,36 @@ impl People {
         binding: ModelBinding,
         now: UnixMs,
     ) -> Result<SubjectId, PeopleError> {
-        self.apply(Change::Enrol { name, templates, binding }, now)
+        self.enrol_with(name, templates, binding, Rights::default(), now)
+    }
+
+    /// The same, with rights and consent.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; nobody is enrolled then.
+    pub fn enrol_with(
+        &mut self,
+        name: Name,
+        templates: Vec<Template>,
+        binding: ModelBinding,
+        rights: Rights,
+        now: UnixMs,
+    ) -> Result<SubjectId, PeopleError> {
+        self.apply(Change::Enrol { name, templates, binding, rights }, now)
+    }
+
+    /// Sets what a person may do.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; the rights stay as they were then.
+    pub fn set_rights(&mut self, id: SubjectId, rights: Rights, now: UnixMs) -> Result<(), PeopleError> {
+        self.apply(Change::SetRights(id, rights), now).map(drop)
+    }
+
+    /// Templates of everyone: how many comparisons a probe meets.
+    #[must_use]
+    pub fn templates(&self) -> usize {
+        self.ledger.gallery().templates()
     }
 
     /// Gives a person another name.

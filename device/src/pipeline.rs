@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::camera::RawFrame;
 use crate::decode::{DecodeError, Decoder};
 use crate::people::People;
-use crate::session::{Matched, Sighting};
+use crate::session::{Known, Matched, Sighting};
 
 /// Camera bytes in, observation out: decode, detect, track, quality, align, embed. Buffers are reused from frame to frame.
 ///
@@ -49,7 +49,7 @@ pub fn look_up(observation: &mut Observation, people: &People, binding: ModelBin
     let who = report
         .and_then(|report| report.best)
         .and_then(|best| people.get(best.subject))
-        .map(|person| (person.name, person.state));
+        .map(|person| Known { name: person.name, state: person.state, rights: person.rights });
     observation.timings.match_us = micros_since(start);
     LookedUp { sighting: Sighting::Probe(Matched { track: probe.track, template, report, who }), report }
 }

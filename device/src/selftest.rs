@@ -17,7 +17,7 @@ use crate::camera::{Camera, RawFrame};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::{Client, State};
-use crate::daemon::{load_eyes, open_display};
+use crate::daemon::{load_eyes, open_display, threshold_source};
 use crate::decode::Decoder;
 use crate::display::Screen;
 use crate::inputs::Inputs as _;
@@ -134,7 +134,7 @@ pub fn run(config: &Config, pulse: bool) -> Report {
         (Ok(state), Ok(eyes)) => check_people(
             state,
             eyes.binding(),
-            config.rule(eyes.default_threshold()).ok().map(|rule| rule.threshold),
+            threshold_source(config, eyes).ok().map(|source| source.at(state.people.templates()).threshold),
         ),
         (Ok(_), Err(_)) => Check::skipped("people", "needs the models"),
     });

@@ -13,7 +13,8 @@ use facelatch_device::control::{ControlMessage, Limits, Server, State, answer};
 use facelatch_shared::embedding::{DIM, Embedding, ModelBinding, Template};
 use facelatch_shared::event::{EnrolFailure, EventKind};
 use facelatch_shared::person::{Name, SubjectId};
-use facelatch_shared::protocol::{Enrolment, Request, Response, Status};
+use facelatch_shared::protocol::{Enrolment, Liveness, Request, Response, Rules, Status, ThresholdFrom};
+use facelatch_shared::score::Threshold;
 use facelatch_shared::time::{Millis, UnixMs};
 
 /// A door's folder with its configuration.
@@ -217,7 +218,7 @@ fn a_tampered_log_is_refused() {
     let found = door.run(&["events", "verify", "--json"]).ends(3, &["broken before 3"]).json();
     assert_eq!(
         found,
-        serde_json::json!({"intact": false, "events": 2, "broken_at": [3], "damaged_bytes": 0})
+        serde_json::json!({"intact": false, "events": 2, "broken_at": [3], "damaged_bytes": 0, "missing_end": null})
     );
 }
 
@@ -339,6 +340,14 @@ fn serve(
                     dropped: 0,
                     camera_ok: true,
                     released: false,
+                }),
+                Request::Rules => Response::Rules(Rules {
+                    threshold: Threshold(0.48),
+                    source: ThresholdFrom::Model,
+                    templates: 5,
+                    local: None,
+                    barred: false,
+                    liveness: Liveness::Off,
                 }),
                 Request::Enrol { .. } => Response::Enrolment(Enrolment::Running { taken: 0, wanted: 3 }),
                 Request::CancelEnrol => {

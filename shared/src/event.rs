@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Authority, Label};
 use crate::embedding::ModelBinding;
 use crate::person::SubjectId;
 use crate::score::{Similarity, Threshold};
@@ -135,6 +136,56 @@ pub enum EventKind {
         /// The first number that is still here.
         first_kept: u64,
     },
+    /// The wall clock is not set, or went back: hours and validity cannot be told.
+    ClockDoubtful {
+        /// By how much it is behind what it was, in seconds.
+        behind_s: u32,
+    },
+    /// The wall clock is past where it was before.
+    ClockTrusted,
+    /// An administrator says that the wall clock is right.
+    ClockAccepted,
+    /// Too many failures in a row: nobody is tried until an administrator acts.
+    Barred {
+        /// How many.
+        failures: u16,
+    },
+    /// People are tried again.
+    BarLifted {
+        /// On whose authority.
+        by: Authority,
+    },
+    /// The head turned as the panel asked.
+    ChallengePassed {
+        /// Whose.
+        subject: SubjectId,
+    },
+    /// What a person may do was changed.
+    RightsChanged {
+        /// Whose.
+        subject: SubjectId,
+    },
+    /// An enrolment began.
+    EnrolStarted {
+        /// On whose authority.
+        by: Authority,
+    },
+    /// A person agreed to being enrolled.
+    Consented {
+        /// Who.
+        subject: SubjectId,
+        /// The version of the text.
+        text: Label,
+        /// Who took the consent.
+        by: Authority,
+    },
+    /// The person just enrolled looks much like another.
+    Lookalike {
+        /// Who.
+        subject: SubjectId,
+        /// Like whom.
+        other: SubjectId,
+    },
 }
 
 /// Why someone was not let in.
@@ -152,6 +203,37 @@ pub enum Refusal {
     OtherModel,
     /// Nobody is enrolled.
     NobodyEnrolled,
+    /// Recognised, but outside the hours that hold for the person.
+    OutOfHours,
+    /// Recognised, but before the first day of validity.
+    NotYetValid,
+    /// Recognised, but after the last day of validity.
+    Expired,
+    /// Recognised, but hours or days hold for the person and the door does not know the time.
+    TimeUnknown,
+    /// Recognised, but the PIN was wrong.
+    WrongPin,
+    /// Recognised, but no PIN was typed in time.
+    PinTimedOut,
+    /// Recognised, but a PIN is asked for and the person has none.
+    NoPin,
+    /// Recognised, but let in a short while ago.
+    PassedBack,
+    /// What moved before the camera was not a turning head: a print or a screen.
+    NotLive,
+    /// The head was not turned in time.
+    NotTurned,
+}
+
+impl Refusal {
+    /// Whether it may be an attack: those are counted towards the bar. The others concern people who are known, or the door itself.
+    #[must_use]
+    pub const fn is_suspicious(self) -> bool {
+        matches!(
+            self,
+            Self::NotRecognised | Self::Ambiguous | Self::WrongPin | Self::NotLive | Self::NotTurned
+        )
+    }
 }
 
 /// Why an enrolment was given up.
@@ -172,6 +254,8 @@ pub enum EnrolFailure {
     Storage,
     /// Called off.
     Cancelled,
+    /// The person did not agree.
+    NoConsent,
 }
 
 #[cfg(test)]
@@ -197,5 +281,9 @@ mod tests {
         let mut buffer = [0; 8];
         let last = EventKind::Rotated { first_kept: 1 };
         assert_eq!(postcard::to_slice(&last, &mut buffer).unwrap(), [24, 1]);
+        let appended = EventKind::Lookalike { subject: SubjectId(2), other: SubjectId(1) };
+        assert_eq!(postcard::to_slice(&appended, &mut buffer).unwrap(), [34, 2, 1]);
+        let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
+        assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
     }
 }

@@ -15,9 +15,13 @@ pub mod frame;
 pub mod detection;
 pub mod quality;
 pub mod align;
+pub mod liveness;
 pub mod embedding;
 pub mod score;
 pub mod person;
+pub mod schedule;
+pub mod access;
+pub mod operating_point;
 pub mod observation;
 #[cfg(feature = "alloc")]
 pub mod journal;

@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::{Consent, Label, PinHash, Rights, Role};
 use crate::event::{EnrolFailure, Event};
 use crate::person::{Name, PersonState, SubjectId};
+use crate::schedule::{Day, LocalTime};
+use crate::score::Threshold;
 use crate::time::UnixMs;
 
 /// Version of these enums; the first thing that two ends tell each other.
@@ -81,6 +84,56 @@ pub enum Request {
         /// How many.
         count: u16,
     },
+    /// At which threshold, by which clock and with which checks does the door decide?
+    Rules,
+    /// What may those do who are enrolled, from this number on? At most [`PAGE`].
+    ListRights {
+        /// The least number wanted.
+        from: SubjectId,
+    },
+    /// Change what a person may do.
+    SetRights {
+        /// Who.
+        id: SubjectId,
+        /// What changes.
+        change: RightsChange,
+    },
+    /// Try people again after far too many failures.
+    Unbar,
+    /// The wall clock is right, whatever it was before.
+    AcceptClock,
+    /// Does every event follow from the one before, and is the newest there?
+    CheckEvents,
+}
+
+/// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightsChange {
+    /// The role.
+    pub role: Option<Role>,
+    /// First day of validity.
+    pub valid_from: Option<Option<Day>>,
+    /// Last day of validity.
+    pub valid_until: Option<Option<Day>>,
+    /// The schedule.
+    pub schedule: Option<Option<Label>>,
+    /// The PIN's hash; the PIN itself never travels.
+    pub pin: Option<Option<PinHash>>,
+}
+
+impl RightsChange {
+    /// The rights after the change.
+    #[must_use]
+    pub fn apply(self, rights: Rights) -> Rights {
+        Rights {
+            role: self.role.unwrap_or(rights.role),
+            valid_from: self.valid_from.unwrap_or(rights.valid_from),
+            valid_until: self.valid_until.unwrap_or(rights.valid_until),
+            schedule: self.schedule.unwrap_or(rights.schedule),
+            pin: self.pin.unwrap_or(rights.pin),
+            consent: rights.consent,
+        }
+    }
 }
 
 /// An answer.
@@ -113,6 +166,84 @@ pub enum Response {
     },
     /// It was not done.
     Refused(RefusedRequest),
+    /// How the door decides.
+    Rules(Rules),
+    /// Rights by number; fewer than [`PAGE`] means the end.
+    Rights(Vec<RightsRow>),
+    /// What a check of the log found.
+    Checked {
+        /// Entries.
+        events: u64,
+        /// Numbers of entries that do not follow from the one before; the first 64.
+        broken_at: Vec<u64>,
+        /// Bytes that are no entry.
+        damaged_bytes: u64,
+        /// The newest entry that must be there and is not.
+        missing_end: Option<u64>,
+    },
+}
+
+/// How the door decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// What similarities are held against.
+    pub threshold: Threshold,
+    /// Where that comes from.
+    pub source: ThresholdFrom,
+    /// N: templates that a probe is compared with.
+    pub templates: u32,
+    /// The door's time; `None` while it is not known.
+    pub local: Option<LocalTime>,
+    /// Whether nobody is tried until an administrator acts.
+    pub barred: bool,
+    /// Whether a head turn is asked for.
+    pub liveness: Liveness,
+}
+
+/// Where a threshold comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ThresholdFrom {
+    /// The configuration.
+    Configured,
+    /// The embedder's entry in the manifest, one for every size of gallery.
+    Model,
+    /// The embedder's table, by the size of the gallery.
+    Table {
+        /// False match rate of one comparison at the threshold.
+        fmr: f64,
+        /// Strangers let in of those who try, at most: N · FMR.
+        rate: f64,
+        /// Whether that is what was configured; if not, the table does not reach far enough for so many templates.
+        as_configured: bool,
+    },
+}
+
+/// What is done against photographs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Liveness {
+    /// Nothing: a photograph of a face opens the door.
+    Off,
+    /// A head turn is asked for.
+    Challenge,
+}
+
+/// What one person may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightsRow {
+    /// The number.
+    pub id: SubjectId,
+    /// The role.
+    pub role: Role,
+    /// First day of validity.
+    pub valid_from: Option<Day>,
+    /// Last day of validity.
+    pub valid_until: Option<Day>,
+    /// The schedule.
+    pub schedule: Option<Label>,
+    /// Whether there is a PIN.
+    pub has_pin: bool,
+    /// The consent.
+    pub consent: Option<Consent>,
 }
 
 /// One enrolled person.
@@ -197,6 +328,8 @@ pub enum RefusedKind {
     Version,
     /// The message is not one.
     Malformed,
+    /// A value that this door does not know, such as a schedule's name.
+    Invalid,
 }
 
 /// Whoever answers: the door itself, or a stand-in.

@@ -23,7 +23,13 @@ fn row(id: u32) -> PersonRow {
 /// Version 1, byte for byte. Lines are added here, never changed: a change is a new version.
 #[test]
 fn requests_of_version_1_are_frozen() {
-    let frozen: [(Request, &[u8]); 12] = [
+    let change = RightsChange {
+        role: Some(Role::Administrator),
+        valid_until: Some(Some(Day(1))),
+        schedule: Some(None),
+        ..RightsChange::default()
+    };
+    let frozen: [(Request, &[u8]); 18] = [
         (Request::Hello { version: 1 }, &[0, 1]),
         (Request::Status, &[1]),
         (Request::ListPeople { from: SubjectId(300) }, &[2, 0xAC, 2]),
@@ -36,6 +42,12 @@ fn requests_of_version_1_are_frozen() {
         (Request::ListEvents { from: 1 }, &[9, 1]),
         (Request::VerifyEvents, &[10]),
         (Request::LastEvents { count: 50 }, &[11, 50]),
+        (Request::Rules, &[12]),
+        (Request::ListRights { from: SubjectId(1) }, &[13, 1]),
+        (Request::SetRights { id: SubjectId(3), change }, &[14, 3, 1, 1, 0, 1, 1, 2, 1, 0, 0]),
+        (Request::Unbar, &[15]),
+        (Request::AcceptClock, &[16]),
+        (Request::CheckEvents, &[17]),
     ];
     for (request, bytes) in frozen {
         assert_eq!(postcard::to_allocvec(&request).unwrap(), bytes, "{request:?}");
@@ -56,7 +68,25 @@ fn responses_of_version_1_are_frozen() {
         released: false,
     };
     let event = Event { seq: 5, at: UnixMs(-1), uptime: Millis(300), kind: EventKind::Released };
-    let frozen: [(Response, &[u8]); 12] = [
+    let rules = Rules {
+        threshold: Threshold(0.5),
+        source: ThresholdFrom::Model,
+        templates: 7,
+        local: Some(LocalTime { day: Day(1), minute: 2 }),
+        barred: true,
+        liveness: Liveness::Challenge,
+    };
+    let rights = RightsRow {
+        id: SubjectId(3),
+        role: Role::Member,
+        valid_from: None,
+        valid_until: Some(Day(1)),
+        schedule: None,
+        has_pin: true,
+        consent: None,
+    };
+    let checked = Response::Checked { events: 9, broken_at: vec![], damaged_bytes: 0, missing_end: Some(10) };
+    let frozen: [(Response, &[u8]); 15] = [
         (Response::Hello { version: 1 }, &[0, 1]),
         (Response::Done, &[1]),
         (
@@ -75,6 +105,9 @@ fn responses_of_version_1_are_frozen() {
         (Response::Verified { events: 9, broken_at: vec![4], damaged_bytes: 0 }, &[6, 9, 1, 4, 0]),
         (Response::refused(RefusedKind::UnknownPerson, "no"), &[7, 0, 2, b'n', b'o']),
         (Response::refused(RefusedKind::Malformed, ""), &[7, 5, 0]),
+        (Response::Rules(rules), &[8, 0, 0, 0, 0x3F, 1, 7, 1, 2, 2, 1, 1]),
+        (Response::Rights(vec![rights]), &[9, 1, 3, 0, 0, 1, 2, 0, 1, 0]),
+        (checked, &[10, 9, 0, 0, 1, 10]),
     ];
     for (response, bytes) in frozen {
         assert_eq!(postcard::to_allocvec(&response).unwrap(), bytes, "{response:?}");

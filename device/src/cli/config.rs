@@ -72,6 +72,7 @@ mod tests {
         assert_eq!(config.lock.unwrap().kind, LockKind::Strike);
         assert!(matches!(config.panel, PanelConfig::Framebuffer { .. }));
         assert!(config.inputs.door_open.is_some() && config.inputs.exit_request.is_some());
-        assert!(config.inputs.service.is_some());
+        assert!(config.inputs.service.is_some() && config.keypad.device.is_some());
+        assert_eq!(config.access.schedules.len(), 2);
     }
 }

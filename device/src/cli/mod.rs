@@ -9,6 +9,7 @@ mod bench_stages;
 mod people;
 mod events;
 mod status;
+mod orders;
 mod config;
 mod secure;
 mod selftest;
@@ -44,6 +45,9 @@ enum Command {
     People(people::Args),
     Events(events::Args),
     Status(status::Args),
+    Unbar(orders::UnbarArgs),
+    AcceptClock(orders::AcceptClockArgs),
+    HashPin(orders::HashPinArgs),
     Config(config::Args),
     Secure(secure::Args),
     Selftest(selftest::Args),
@@ -74,6 +78,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::People(args)) => load_config(config).and_then(|config| people::run(args, &config)),
         Some(Command::Events(args)) => load_config(config).and_then(|config| events::run(args, &config)),
         Some(Command::Status(args)) => load_config(config).and_then(|config| status::run(args, &config)),
+        Some(Command::Unbar(args)) => load_config(config).and_then(|config| orders::unbar(args, &config)),
+        Some(Command::AcceptClock(args)) => {
+            load_config(config).and_then(|config| orders::accept_clock(args, &config))
+        }
+        Some(Command::HashPin(args)) => orders::hash_pin(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),
         Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),

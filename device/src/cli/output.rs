@@ -8,12 +8,16 @@ use super::Failure;
 
 /// Writes `text` as it is.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_or_ended(text).map(drop)
+}
+
+/// The same; `false` when nobody reads any more.
+pub(super) fn print_or_ended(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("the result cannot be written: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::failed(format!("the result cannot be written: {error}"))),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use facelatch_shared::protocol::{Request, Response, Status};
+use facelatch_shared::protocol::{Liveness, Request, Response, Rules, Status, ThresholdFrom};
+use facelatch_shared::schedule::LocalTime;
 use serde::Serialize;
 
 use super::Failure;
@@ -23,13 +24,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
-    let Response::Status(status) = Door::running(config)?.ask(Request::Status)? else {
+    let mut door = Door::running(config)?;
+    let Response::Status(status) = door.ask(Request::Status)? else {
+        return Err(unexpected());
+    };
+    let Response::Rules(rules) = door.ask(Request::Rules)? else {
         return Err(unexpected());
     };
     if args.json {
-        print_json(&Shown::from(&status))?;
+        print_json(&Shown::of(&status, &rules))?;
     } else {
-        print(&shown(&status))?;
+        print(&(shown(&status) + &shown_rules(&rules)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -52,6 +57,31 @@ fn shown(status: &Status) -> String {
     )
 }
 
+fn shown_rules(rules: &Rules) -> String {
+    let threshold = rules.threshold;
+    let decision = match rules.source {
+        ThresholdFrom::Configured => format!("{threshold}, fixed by decision.threshold"),
+        ThresholdFrom::Model => {
+            format!("{threshold}, fixed by the embedder; it does not follow the size of the gallery")
+        }
+        ThresholdFrom::Table { fmr, rate, as_configured } => format!(
+            "{threshold}: N = {}, FMR {fmr:.1e} a comparison, at most {rate:.1e} of strangers pass an attempt{}",
+            counted(u64::from(rules.templates), "template", "templates"),
+            if as_configured { "" } else { "; MORE THAN decision.false_accepts, the table ends here" },
+        ),
+    };
+    let clock = match rules.local {
+        Some(LocalTime { day, minute }) => format!("{day} {:02}:{:02}", minute / 60, minute % 60),
+        None => "NOT KNOWN: hours and validity cannot be told; set it, or `facelatchd accept-clock`".into(),
+    };
+    let liveness = match rules.liveness {
+        Liveness::Off => "OFF: a photograph of a face opens the door",
+        Liveness::Challenge => "a head turn is asked for",
+    };
+    let tries = if rules.barred { "BARRED after too many failures: `facelatchd unbar`" } else { "open" };
+    format!("limit    {decision}\nliveness {liveness}\nclock    {clock}\ntries    {tries}\n")
+}
+
 /// The status for programs. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
@@ -63,11 +93,37 @@ struct Shown<'a> {
     dropped: u64,
     camera_ok: bool,
     released: bool,
+    threshold: f32,
+    threshold_from: &'static str,
+    templates: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fmr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    false_accepts: Option<f64>,
+    liveness: &'static str,
+    clock_known: bool,
+    barred: bool,
 }
 
-impl<'a> From<&'a Status> for Shown<'a> {
-    fn from(status: &'a Status) -> Self {
+impl<'a> Shown<'a> {
+    fn of(status: &'a Status, rules: &Rules) -> Self {
+        let (threshold_from, fmr, false_accepts) = match rules.source {
+            ThresholdFrom::Configured => ("configuration", None, None),
+            ThresholdFrom::Model => ("model", None, None),
+            ThresholdFrom::Table { fmr, rate, .. } => ("table", Some(fmr), Some(rate)),
+        };
         Self {
+            threshold: rules.threshold.0,
+            threshold_from,
+            templates: rules.templates,
+            fmr,
+            false_accepts,
+            liveness: match rules.liveness {
+                Liveness::Off => "off",
+                Liveness::Challenge => "challenge",
+            },
+            clock_known: rules.local.is_some(),
+            barred: rules.barred,
             door: status.door.as_str(),
             version: status.version.as_str(),
             uptime_s: status.uptime_s,
@@ -84,6 +140,8 @@ impl<'a> From<&'a Status> for Shown<'a> {
 mod tests {
     use super::*;
     use facelatch_shared::person::Name;
+    use facelatch_shared::schedule::Day;
+    use facelatch_shared::score::Threshold;
 
     fn status() -> Status {
         Status {
@@ -114,11 +172,46 @@ lock     secured
         assert!(shown(&new).contains("NO FRAMES, 0 frames seen, 0.0 %"));
     }
 
+    fn rules() -> Rules {
+        Rules {
+            threshold: Threshold(0.5),
+            source: ThresholdFrom::Table { fmr: 1e-5, rate: 6e-4, as_configured: true },
+            templates: 60,
+            local: Some(LocalTime { day: Day::parse("2026-11-24").unwrap(), minute: 581 }),
+            barred: false,
+            liveness: Liveness::Challenge,
+        }
+    }
+
+    #[test]
+    fn rules_for_people() {
+        assert_eq!(
+            shown_rules(&rules()),
+            "\
+limit    0.500: N = 60 templates, FMR 1.0e-5 a comparison, at most 6.0e-4 of strangers pass an attempt
+liveness a head turn is asked for
+clock    2026-11-24 09:41
+tries    open
+"
+        );
+        let poor = Rules {
+            source: ThresholdFrom::Model,
+            local: None,
+            barred: true,
+            liveness: Liveness::Off,
+            ..rules()
+        };
+        let text = shown_rules(&poor);
+        for word in ["does not follow", "OFF: a photograph", "accept-clock", "facelatchd unbar"] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
     #[test]
     fn for_programs() {
         assert_eq!(
-            serde_json::to_string(&Shown::from(&status())).unwrap(),
-            r#"{"door":"Front door","version":"0.1.0","uptime_s":3725,"people":12,"frames":900,"dropped":100,"camera_ok":true,"released":false}"#
+            serde_json::to_string(&Shown::of(&status(), &rules())).unwrap(),
+            r#"{"door":"Front door","version":"0.1.0","uptime_s":3725,"people":12,"frames":900,"dropped":100,"camera_ok":true,"released":false,"threshold":0.5,"threshold_from":"table","templates":60,"fmr":0.00001,"false_accepts":0.0006,"liveness":"challenge","clock_known":true,"barred":false}"#
         );
     }
 }

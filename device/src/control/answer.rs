@@ -1,9 +1,12 @@
 //! What the gallery and the log answer: one function for the running door and for the files of a stopped one.
 
+use facelatch_shared::access::Rights;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::gallery::ChangeError;
 use facelatch_shared::person::{PersonState, SubjectId};
-use facelatch_shared::protocol::{PAGE, PersonRow, RefusedKind, Request, Response, VERSION};
+use facelatch_shared::protocol::{
+    PAGE, PersonRow, RefusedKind, Request, Response, RightsChange, RightsRow, VERSION,
+};
 
 use crate::clock::Clock;
 use crate::event_log::EventLog;
@@ -30,12 +33,19 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
             events(log, from)
         }
         Request::VerifyEvents => verify(log),
-        Request::Status | Request::Enrol { .. } | Request::EnrolProgress | Request::CancelEnrol => {
-            Response::refused(
-                RefusedKind::Busy,
-                "this needs the running daemon with its camera: start facelatchd, then ask again",
-            )
-        }
+        Request::CheckEvents => check(log),
+        Request::ListRights { from } => list_rights(people, from),
+        Request::SetRights { id, change } => set_rights(people, log, clock, id, change),
+        Request::Status
+        | Request::Rules
+        | Request::Unbar
+        | Request::AcceptClock
+        | Request::Enrol { .. }
+        | Request::EnrolProgress
+        | Request::CancelEnrol => Response::refused(
+            RefusedKind::Busy,
+            "this needs the running daemon with its camera: start facelatchd, then ask again",
+        ),
         _ => Response::refused(RefusedKind::Malformed, "this door does not know the request: update it"),
     }
 }
@@ -67,6 +77,31 @@ fn set_state(
         PersonState::Suspended => EventKind::Suspended { subject: id },
     };
     done(log, clock, set, kind)
+}
+
+fn list_rights(people: &People, from: SubjectId) -> Response {
+    let rows = people.list().filter(|person| person.id >= from).take(PAGE).map(|person| {
+        let Rights { role, valid_from, valid_until, schedule, pin, consent } = person.rights;
+        RightsRow { id: person.id, role, valid_from, valid_until, schedule, has_pin: pin.is_some(), consent }
+    });
+    Response::Rights(rows.collect())
+}
+
+fn set_rights(
+    people: &mut People,
+    log: &mut EventLog,
+    clock: &dyn Clock,
+    id: SubjectId,
+    change: RightsChange,
+) -> Response {
+    if let Some(Some(hash)) = &change.pin
+        && !crate::pin::is_hash(hash)
+    {
+        return Response::refused(RefusedKind::Invalid, "the PIN's hash is none of Argon2id");
+    }
+    let rights = people.get(id).map(|person| person.rights).unwrap_or_default();
+    let set = people.set_rights(id, change.apply(rights), clock.unix());
+    done(log, clock, set, EventKind::RightsChanged { subject: id })
 }
 
 fn erase(people: &mut People, log: &mut EventLog, clock: &dyn Clock, id: SubjectId) -> Response {
@@ -119,6 +154,18 @@ fn verify(log: &mut EventLog) -> Response {
     }
 }
 
+fn check(log: &mut EventLog) -> Response {
+    match log.read() {
+        Ok((_, found)) => Response::Checked {
+            events: found.events as u64,
+            broken_at: found.broken_at.into_iter().take(MAX_BROKEN).collect(),
+            damaged_bytes: found.damaged_bytes as u64,
+            missing_end: found.missing_end,
+        },
+        Err(error) => unreadable(&error),
+    }
+}
+
 fn unreadable(error: &std::io::Error) -> Response {
     Response::refused(RefusedKind::Storage, &format!("the event log cannot be read: {error}"))
 }
@@ -131,9 +178,11 @@ pub(super) mod tests {
     use super::*;
     use crate::clock::SimClock;
     use crate::store::{Fault, MemStore};
+    use facelatch_shared::access::Role;
     use facelatch_shared::embedding::{DIM, Embedding, ModelBinding, Template};
     use facelatch_shared::gallery::{CountingEntropy, Key};
     use facelatch_shared::person::Name;
+    use facelatch_shared::schedule::Day;
     use facelatch_shared::time::{Millis, UnixMs};
 
     /// A door without camera and lock, in memory.
@@ -214,11 +263,46 @@ pub(super) mod tests {
             Request::Rename { id, name: Name::new("X").unwrap() },
             Request::SetState { id, state: PersonState::Active },
             Request::Erase { id },
+            Request::SetRights { id, change: RightsChange::default() },
         ] {
             let response = door.ask(request);
             assert_eq!(kind_of(&response), Some(RefusedKind::UnknownPerson), "{response:?}");
         }
         assert_eq!(door.logged(), []);
+    }
+
+    #[test]
+    fn rights_change_part_by_part_and_the_pin_is_never_listed() {
+        let mut door = Files::with_people(2);
+        let hash = crate::pin::Pin::parse("4711").unwrap().hash(&mut CountingEntropy(1)).unwrap();
+        let set = |change| Request::SetRights { id: ADA, change };
+        let until = Day::parse("2026-12-31").unwrap();
+        for change in [
+            RightsChange { role: Some(Role::Administrator), ..RightsChange::default() },
+            RightsChange {
+                valid_until: Some(Some(until)),
+                pin: Some(Some(hash.clone())),
+                ..RightsChange::default()
+            },
+        ] {
+            assert_eq!(door.ask(set(change)), Response::Done);
+        }
+        let row = RightsRow {
+            id: ADA,
+            role: Role::Administrator,
+            valid_from: None,
+            valid_until: Some(until),
+            schedule: None,
+            has_pin: true,
+            consent: None,
+        };
+        let Response::Rights(rows) = door.ask(Request::ListRights { from: ADA }) else { panic!() };
+        assert_eq!((rows.len(), &rows[0]), (2, &row));
+        assert_eq!(door.people.get(ADA).unwrap().rights.pin, Some(hash));
+        let changed = || EventKind::RightsChanged { subject: ADA };
+        assert_eq!(door.logged(), [changed(), changed()]);
+        let open = RightsChange { pin: Some(Some("4711".try_into().unwrap())), ..RightsChange::default() };
+        assert_eq!(kind_of(&door.ask(set(open))), Some(RefusedKind::Invalid));
     }
 
     #[test]
@@ -270,6 +354,8 @@ pub(super) mod tests {
         }
         let intact = Response::Verified { events: 5, broken_at: vec![], damaged_bytes: 0 };
         assert_eq!(door.ask(Request::VerifyEvents), intact);
+        let whole = Response::Checked { events: 5, broken_at: vec![], damaged_bytes: 0, missing_end: None };
+        assert_eq!(door.ask(Request::CheckEvents), whole);
         let mut bytes = door.journal.bytes();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

@@ -30,7 +30,7 @@ pub struct State {
 }
 
 impl State {
-    /// Opens `gallery.journal`, `device.key` and `events.journal` in the configured folder; makes those that were never there.
+    /// Opens `gallery.journal`, `device.key`, `events.journal` and `anchor.journal` in the configured folder; makes those that were never there.
     ///
     /// # Errors
     /// [`StateError`]; nothing is written then but, at most, empty files.
@@ -46,7 +46,9 @@ impl State {
             !is_empty(&folder.join("gallery.journal"))? || !is_empty(&folder.join("events.journal"))?;
         let key = load_or_create(&folder.join("device.key"), sealed_before, &mut SystemEntropy)?;
         let limit_bytes = door.event_log_limit_kib as usize * 1024;
-        let (mut log, log_check) = EventLog::open(Box::new(events), &key, limit_bytes)?;
+        let anchor = FileStore::open(&folder.join("anchor.journal"))?;
+        let (mut log, log_check) =
+            EventLog::open_anchored(Box::new(events), Box::new(anchor), &key, limit_bytes)?;
         let Opened { people, recovery, aside } =
             People::open(Box::new(gallery), key, Box::new(SystemEntropy))?;
         if recovery.is_damage() {

@@ -19,10 +19,11 @@ use crate::camera::v4l::V4lCamera;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::State;
-use crate::daemon::session;
+use crate::daemon::{Rules, rules};
 use crate::display::PngDisplay;
 use crate::door::{Door, FrameReport, Parts};
 use crate::inputs::fake::FakeInputs;
+use crate::inputs::keypad::NoKeypad;
 use crate::lock::none::NoLock;
 use crate::runner::{self, NoUpkeep, Source, Watcher};
 
@@ -39,14 +40,18 @@ pub(super) fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let State { people, log, .. } = State::open_or_create(&config.door, &*clock)?;
     let panel_dir = args.out.join("panel");
+    let Rules { session, threshold, keeper } = rules(&config, &eyes, &log)?;
     let door = Door::start(Parts {
-        session: session(&config, &eyes)?,
+        session,
         people,
         log,
         lock: Box::new(NoLock),
         inputs: Box::new(FakeInputs::new()),
+        keypad: Box::new(NoKeypad),
         display: Box::new(PngDisplay::new(&panel_dir, PANEL)?),
         clock: Arc::clone(&clock),
+        keeper,
+        threshold,
         binding: eyes.binding(),
         name: config.door.name.clone(),
     });

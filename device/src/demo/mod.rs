@@ -26,10 +26,11 @@ use crate::camera::replay::Replay;
 use crate::clock::{Clock, SimClock};
 use crate::config::{Config, ConfigError};
 use crate::control::{State, StateError};
-use crate::daemon::{load_eyes, session};
+use crate::daemon::{Rules, load_eyes, rules, threshold_source};
 use crate::display::{DisplayError, PngDisplay};
 use crate::door::{Door, Parts};
 use crate::inputs::fake::FakeInputs;
+use crate::inputs::keypad::NoKeypad;
 use crate::lock::fake::FakeLock;
 use crate::runner::{self, NoUpkeep, RunError, Source};
 use story::StoryError;
@@ -81,7 +82,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         }
     }
     let mut eyes = load_eyes(&config)?;
-    let rule = config.rule(eyes.default_threshold())?;
+    let rule = config.rule(&threshold_source(&config, &eyes)?);
     let models: Vec<String> = eyes.models().iter().map(|m| format!("{} ({})", m.name, m.licence)).collect();
     writeln!(
         out,
@@ -111,14 +112,18 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
     let dyn_clock: Arc<dyn Clock> = clock;
     let (lock, lock_probe) = FakeLock::new(Arc::clone(&dyn_clock));
     let State { people, log, .. } = State::open_or_create(&config.door, &*dyn_clock)?;
+    let Rules { session, threshold, keeper } = rules(&config, &eyes, &log)?;
     let door = Door::start(Parts {
-        session: session(&config, &eyes)?,
+        session,
         people,
         log,
         lock: Box::new(lock),
         inputs: Box::new(inputs),
+        keypad: Box::new(NoKeypad),
         display: Box::new(display),
         clock: Arc::clone(&dyn_clock),
+        keeper,
+        threshold,
         binding: eyes.binding(),
         name: config.door.name.clone(),
     });
@@ -186,13 +191,14 @@ fn one_of_each(names: &[String]) -> Vec<&str> {
     names.iter().filter(|name| kinds.insert(kind(name))).map(String::as_str).collect()
 }
 
-/// The door of the demonstration: every default, but for its folders.
+/// The door of the demonstration: every default, but for its folders and a schedule.
 fn configuration(args: &DemoArgs) -> Config {
     let mut config = Config::default();
     config.models.dir.clone_from(&args.models);
     config.models.detector.clone_from(&args.detector);
     config.models.embedder.clone_from(&args.embedder);
     config.door.state_dir = args.out.join("state");
+    config.access.schedules.insert(story::NIGHT.into(), vec!["mon-sun 22:00-06:00".into()]);
     config
 }
 

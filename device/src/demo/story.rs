@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use facelatch_shared::access::Label;
 use facelatch_shared::event::{EventKind, Refusal};
 use facelatch_shared::person::{Name, NameError, PersonState, SubjectId};
-use facelatch_shared::protocol::Request;
+use facelatch_shared::protocol::{Request, RightsChange};
 use facelatch_shared::vision::Eyes;
 use thiserror::Error;
 
@@ -14,6 +15,9 @@ use super::act::{Act, Expect};
 use super::photos::{Photo, PhotoError, pictures_in};
 use crate::camera::replay::{Coding, Fault, Shot};
 use crate::camera::scene::Scene;
+
+/// The schedule that the demonstration's door knows beside `always`.
+pub const NIGHT: &str = "night";
 
 /// Ten frames a second, of simulated time.
 pub const FRAME_MS: u64 = 100;
@@ -39,6 +43,11 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
         shot(photo.at_the_door(0, height, across)).frames(frames)
     };
     let set_state = |state| Request::SetState { id: subject, state };
+    let hours = |schedule| Request::SetRights {
+        id: subject,
+        change: RightsChange { schedule: Some(schedule), ..RightsChange::default() },
+    };
+    let night = Label::try_from(NIGHT).ok();
     let suspended = |kind: &EventKind| matches!(kind, EventKind::Suspended { .. });
     let locked_out = |kind: &EventKind| matches!(kind, EventKind::LockedOut { .. });
     let camera_back = |kind: &EventKind| *kind == EventKind::CameraBack;
@@ -131,6 +140,20 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
             vec![gone(3), person(&backlit, 0.55, 0.5, 10), gone(60)],
         )
         .ask(set_state(PersonState::Active))
+        .expect(Expect::Opens(ada.to_string())),
+        Act::new(
+            "The administrator gives the person night hours, `facelatchd people permit 1 --schedule night`; it is morning.",
+            vec![gone(3), person(&portrait, 0.5, 0.5, 10), gone(40)],
+        )
+        .ask(hours(night))
+        .expect(Expect::Refused(Refusal::OutOfHours))
+        .expect(Expect::Shows("out-of-hours"))
+        .expect(Expect::StaysShut),
+        Act::new(
+            "And the door's own hours again; it is always open to those who are enrolled.",
+            vec![gone(3), person(&speaking, 0.5, 0.5, 10), gone(60)],
+        )
+        .ask(hours(None))
         .expect(Expect::Opens(ada.to_string())),
         Act::new(
             "Strangers try until the door locks them out.",

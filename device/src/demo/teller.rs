@@ -272,6 +272,14 @@ fn narrate(seen: &Seen, names: &[(SubjectId, String)]) -> Vec<String> {
             EventKind::Suspended { subject } => format!("{} suspended by the administrator", name(subject)),
             EventKind::Reinstated { subject } => format!("{} reinstated by the administrator", name(subject)),
             EventKind::Erased { subject } => format!("{} erased by the administrator", name(subject)),
+            EventKind::RightsChanged { subject } => {
+                format!("the administrator changed what {} may do", name(subject))
+            }
+            EventKind::ChallengePassed { subject } => format!("{} turned the head as asked", name(subject)),
+            EventKind::Barred { failures } => {
+                format!("barred after {failures} failures, until an administrator acts")
+            }
+            EventKind::BarLifted { .. } => "an administrator lifted the bar".into(),
             EventKind::CameraLost => "the camera is gone".into(),
             EventKind::CameraBack => "the camera is back".into(),
             EventKind::BadFrames { .. } | EventKind::Started { .. } => continue,

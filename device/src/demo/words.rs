@@ -12,6 +12,16 @@ pub const fn refusal(reason: Refusal) -> &'static str {
         Refusal::Suspended => "suspended",
         Refusal::OtherModel => "the gallery belongs to another model",
         Refusal::NobodyEnrolled => "nobody is enrolled",
+        Refusal::OutOfHours => "outside the person's hours",
+        Refusal::NotYetValid => "not valid yet",
+        Refusal::Expired => "no longer valid",
+        Refusal::TimeUnknown => "the door does not know the time",
+        Refusal::WrongPin => "wrong PIN",
+        Refusal::PinTimedOut => "no PIN in time",
+        Refusal::NoPin => "the person has no PIN",
+        Refusal::PassedBack => "went in a short while ago",
+        Refusal::NotLive => "not a turning head",
+        Refusal::NotTurned => "the head was not turned in time",
         _ => "for another reason",
     }
 }

@@ -1,6 +1,6 @@
 //! One screen of every kind, for the installer's panel check, the pictures in documents and the tests.
 
-use super::{EnrolProblem, Instruction, Screen, ServiceReason};
+use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
 use facelatch_shared::person::Name;
 
 impl Instruction {
@@ -13,6 +13,22 @@ impl Instruction {
         Self::TooBright,
         Self::OneFaceOnly,
         Self::LookAtCamera,
+    ];
+}
+
+impl NotNow {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::OutOfHours,
+        Self::NotYetValid,
+        Self::Expired,
+        Self::TimeUnknown,
+        Self::WrongPin,
+        Self::PinTimedOut,
+        Self::NoPin,
+        Self::PassedBack,
+        Self::NotLive,
+        Self::NotTurned,
     ];
 }
 
@@ -42,12 +58,15 @@ impl Screen {
             Self::ExitGranted,
             Self::NotRecognised,
             Self::Suspended,
+            Self::EnterPin { typed: 2 },
+            Self::Barred,
             Self::LockedOut { seconds_left: 18, seconds_total: 30 },
             Self::DoorForced,
             Self::DoorHeld,
             Self::Enrol { name: name(), instruction: None, taken: 3, wanted: 5 },
             Self::Enrolled { name: name() },
         ]);
+        screens.extend(NotNow::ALL.map(Self::NotNow));
         screens.extend(EnrolProblem::ALL.map(Self::EnrolFailed));
         screens.extend(ServiceReason::ALL.map(Self::Service));
         screens
@@ -65,8 +84,10 @@ mod tests {
         let examples = Screen::examples(&name, &name);
         let slugs: BTreeSet<&str> = examples.iter().map(Screen::slug).collect();
         assert_eq!(slugs.len(), examples.len());
-        // 14 variants; three of them come in 7, 5 and 6 kinds.
-        assert_eq!(slugs.len(), 14 - 3 + 7 + 5 + 6);
+        // 17 variants; four of them come in kinds of their own.
+        let kinds =
+            Instruction::ALL.len() + NotNow::ALL.len() + EnrolProblem::ALL.len() + ServiceReason::ALL.len();
+        assert_eq!(slugs.len(), 17 - 4 + kinds);
         assert!(slugs.iter().all(|s| s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     }
 }

@@ -34,6 +34,9 @@ pub(crate) enum Icon {
     MemoryCard,
     PadlockOff,
     Wrench,
+    Clock,
+    Calendar,
+    Keypad,
 }
 
 /// Where and in which colours an icon is drawn.
@@ -173,6 +176,28 @@ impl Icon {
                 d.line(Shape::Area(spots(&outline)));
                 d.path(2.6, &[(12.0, 8.4), (12.0, 13.0)]);
                 d.fill(Shape::Disc { at: at(12.0, 17.4), radius: 1.5 });
+            }
+            Self::Clock => {
+                d.line(Shape::Disc { at: at(12.0, 12.0), radius: 9.6 });
+                d.path(WIDTH, &[(12.0, 5.8), (12.0, 12.0), (16.4, 15.2)]);
+            }
+            Self::Calendar => {
+                d.line(Shape::Block { at: at(12.0, 13.0), half: at(9.4, 8.6), corner: 1.8 });
+                d.path(2.8, &[(3.6, 9.4), (20.4, 9.4)]);
+                for x in [7.6, 16.4] {
+                    d.path(WIDTH, &[(x, 1.8), (x, 6.2)]);
+                }
+                for (x, y) in [(8.0, 13.6), (12.0, 13.6), (16.0, 13.6), (8.0, 17.8), (12.0, 17.8)] {
+                    d.fill(Shape::Disc { at: at(x, y), radius: 1.2 });
+                }
+            }
+            Self::Keypad => {
+                for x in [5.4, 12.0, 18.6] {
+                    for y in [3.4, 9.2, 15.0] {
+                        d.fill(Shape::Block { at: at(x, y), half: at(2.2, 1.9), corner: 0.8 });
+                    }
+                }
+                d.fill(Shape::Block { at: at(12.0, 20.8), half: at(2.2, 1.9), corner: 0.8 });
             }
             Self::Wrench => {
                 d.path(5.0, &[(4.8, 19.2), (14.0, 10.0)]);

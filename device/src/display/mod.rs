@@ -54,6 +54,15 @@ pub enum Screen {
     NotRecognised,
     /// Known, but not let in now.
     Suspended,
+    /// Known, but not let in, and what to do about it.
+    NotNow(NotNow),
+    /// Recognised; the PIN is asked for.
+    EnterPin {
+        /// Digits typed.
+        typed: u8,
+    },
+    /// Far too many failures; an administrator must act.
+    Barred,
     /// Too many failures; seconds until the next try.
     LockedOut {
         /// Seconds left.
@@ -104,6 +113,9 @@ impl Screen {
             Self::ExitGranted => "exit-granted",
             Self::NotRecognised => "not-recognised",
             Self::Suspended => "suspended",
+            Self::NotNow(reason) => reason.slug(),
+            Self::EnterPin { .. } => "enter-pin",
+            Self::Barred => "barred",
             Self::LockedOut { .. } => "locked-out",
             Self::DoorForced => "door-forced",
             Self::DoorHeld => "door-held",
@@ -160,6 +172,50 @@ impl Instruction {
             Self::TooBright => "too-bright",
             Self::OneFaceOnly => "one-face-only",
             Self::LookAtCamera => "look-at-camera",
+        }
+    }
+}
+
+/// Why someone who is known, or seems to be, is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotNow {
+    /// Outside the person's hours.
+    OutOfHours,
+    /// Before the first day of validity.
+    NotYetValid,
+    /// After the last day of validity.
+    Expired,
+    /// The door does not know the time, which matters for the person.
+    TimeUnknown,
+    /// The PIN was wrong.
+    WrongPin,
+    /// No PIN was typed in time.
+    PinTimedOut,
+    /// A PIN is asked for and the person has none.
+    NoPin,
+    /// The person went in a short while ago.
+    PassedBack,
+    /// It was no head that turned.
+    NotLive,
+    /// The head was not turned in time.
+    NotTurned,
+}
+
+impl NotNow {
+    /// A short name for files and logs.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::OutOfHours => "out-of-hours",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Expired => "expired",
+            Self::TimeUnknown => "time-unknown",
+            Self::WrongPin => "wrong-pin",
+            Self::PinTimedOut => "pin-timed-out",
+            Self::NoPin => "no-pin",
+            Self::PassedBack => "passed-back",
+            Self::NotLive => "not-live",
+            Self::NotTurned => "not-turned",
         }
     }
 }

@@ -4,7 +4,7 @@ use super::icons::Icon;
 use super::layout::Plan;
 use super::palette::Tone;
 use super::text::displayable;
-use super::{EnrolProblem, Instruction, Screen, ServiceReason};
+use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
 use embedded_graphics::draw_target::DrawTarget;
 use embedded_graphics::pixelcolor::Rgb888;
 
@@ -78,12 +78,14 @@ impl Card {
                 ..Self::new(Tone::Good, Icon::Tick, name.as_str(), "").under("Welcome")
             },
             Screen::ExitGranted => Self::new(Tone::Good, Icon::DoorOut, "Door is open", "Opened from inside"),
-            Screen::NotRecognised => {
-                Self::new(Tone::Refused, Icon::Cross, "Not recognised", "Please try again")
-            }
-            Screen::Suspended => {
-                Self::new(Tone::Refused, Icon::Barred, "No access now", "Ask the administrator")
-            }
+            Screen::NotRecognised => Self::new(Tone::Refused, Icon::Cross, "Not recognised", AGAIN),
+            Screen::Suspended => Self::new(Tone::Refused, Icon::Barred, "No access now", ASK),
+            Screen::NotNow(reason) => Self::not_now(*reason),
+            Screen::EnterPin { typed } => Self {
+                progress: Progress::Steps { taken: *typed, wanted: (*typed).max(LEAST_PIN) },
+                ..Self::new(Tone::Guide, Icon::Keypad, "Enter your PIN", "Then press #")
+            },
+            Screen::Barred => Self::new(Tone::Alarm, Icon::Padlock, "Door is blocked", ASK),
             Screen::LockedOut { seconds_left, seconds_total } => Self {
                 progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
                 ..Self::new(Tone::Wait, Icon::Padlock, "Please wait", "Too many tries")
@@ -128,6 +130,22 @@ impl Card {
         Self::new(Tone::Guide, icon, title, note)
     }
 
+    fn not_now(reason: NotNow) -> Self {
+        let (tone, icon, title, note) = match reason {
+            NotNow::OutOfHours => (Tone::Wait, Icon::Clock, "Not at this time", "Outside your hours"),
+            NotNow::NotYetValid => (Tone::Wait, Icon::Calendar, "Not valid yet", ASK),
+            NotNow::Expired => (Tone::Refused, Icon::Calendar, "Access ended", ASK),
+            NotNow::TimeUnknown => (Tone::Wait, Icon::Clock, "Clock not set", ASK),
+            NotNow::WrongPin => (Tone::Refused, Icon::Keypad, "Wrong PIN", AGAIN),
+            NotNow::PinTimedOut => (Tone::Wait, Icon::Hourglass, "No PIN entered", AGAIN),
+            NotNow::NoPin => (Tone::Wait, Icon::Keypad, "No PIN set", ASK),
+            NotNow::PassedBack => (Tone::Wait, Icon::DoorOut, "Already inside", ASK),
+            NotNow::NotLive => (Tone::Refused, Icon::FaceCard, "Not confirmed", AGAIN),
+            NotNow::NotTurned => (Tone::Wait, Icon::FaceTurn, "No head turn", AGAIN),
+        };
+        Self::new(tone, icon, title, note)
+    }
+
     fn enrol_failed(problem: EnrolProblem) -> Self {
         let (tone, icon, note) = match problem {
             EnrolProblem::TimedOut => (Tone::Wait, Icon::Hourglass, "Time is up"),
@@ -153,6 +171,10 @@ impl Card {
 }
 
 const OUT: &str = "Out of service";
+const ASK: &str = "Ask the administrator";
+const AGAIN: &str = "Please try again";
+/// Digits of the shortest PIN.
+const LEAST_PIN: u8 = crate::pin::MIN_DIGITS as u8;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 pub mod debounce;
 pub mod gpio;
 pub mod fake;
+pub mod keypad;
 
 /// All inputs at one instant, debounced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,6 +35,8 @@ pub enum Fault {
     },
     /// No byte more fits.
     DiskFull,
+    /// Appending works, a new file cannot be made.
+    ReplaceFails,
 }
 
 impl MemStore {
@@ -83,7 +85,7 @@ impl Medium {
     /// How many of `wanted` bytes reach the medium before it fails.
     fn admit(&mut self, wanted: usize) -> Result<(), (usize, io::Error)> {
         match self.fault {
-            Fault::None => {
+            Fault::None | Fault::ReplaceFails => {
                 self.written += wanted;
                 Ok(())
             }
@@ -125,6 +127,9 @@ impl JournalStore for MemStore {
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.with(|medium| {
+            if medium.fault == Fault::ReplaceFails {
+                return Err(io::Error::other("no new file can be made"));
+            }
             // All or nothing: a torn new file is never renamed over the old one.
             medium.admit(bytes.len()).map_err(|(_, error)| error)?;
             medium.bytes = bytes.to_vec();

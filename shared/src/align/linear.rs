@@ -3,7 +3,7 @@
 /// Solves `a x = b` for a symmetric positive definite `a` by Cholesky factorization; `b` becomes x. False when `a` is not positive
 /// definite to working precision; `b` is then worthless. Only the lower triangle of `a` is read; it is overwritten.
 #[must_use]
-pub(super) fn solve<const N: usize>(a: &mut [[f64; N]; N], b: &mut [f64; N]) -> bool {
+pub(crate) fn solve<const N: usize>(a: &mut [[f64; N]; N], b: &mut [f64; N]) -> bool {
     for i in 0..N {
         let scale = a[i][i];
         for j in 0..=i {
@@ -31,7 +31,7 @@ pub(super) fn solve<const N: usize>(a: &mut [[f64; N]; N], b: &mut [f64; N]) -> 
 }
 
 /// Adds `weight · row rowᵀ` to the lower triangle of `a` and `weight · value · row` to `b`: one observation in the normal equations.
-pub(super) fn observe<const N: usize>(
+pub(crate) fn observe<const N: usize>(
     a: &mut [[f64; N]; N],
     b: &mut [f64; N],
     row: &[f64; N],

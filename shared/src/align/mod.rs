@@ -3,7 +3,7 @@
 pub mod fiducials;
 pub mod similarity;
 pub mod warp2d;
-mod linear;
+pub(crate) mod linear;
 pub mod shape;
 mod shape_data;
 pub mod camera;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::record::{FORMAT, Facts, Part, Record, TemplateFacts, about, encode};
 use super::seal::{Entropy, EntropyError, Key};
 use super::{Gallery, MAX_PEOPLE, MAX_TEMPLATES};
+use crate::access::Rights;
 use crate::embedding::{ModelBinding, Template};
 use crate::journal::{self, Item};
 use crate::person::{Name, PersonState, SubjectId};
@@ -48,6 +49,8 @@ pub struct Person {
     pub enrolled_at: UnixMs,
     /// How many templates there are.
     pub templates: usize,
+    /// What an administrator has set for the person.
+    pub rights: Rights,
 }
 
 /// Something to be changed.
@@ -61,11 +64,15 @@ pub enum Change {
         templates: Vec<Template>,
         /// What made them.
         binding: ModelBinding,
+        /// What the person may do, and the consent.
+        rights: Rights,
     },
     /// Another name.
     Rename(SubjectId, Name),
     /// May enter, or may not.
     SetState(SubjectId, PersonState),
+    /// Other rights.
+    SetRights(SubjectId, Rights),
     /// Forget the person. The caller compacts afterwards, which destroys the sealed records and the key.
     Erase(SubjectId),
 }
@@ -105,6 +112,8 @@ pub struct Recovery {
     pub incomplete: Vec<SubjectId>,
     /// An erased person's sealed records are still in the journal: compact it.
     pub erasure_unfinished: bool,
+    /// The journal was begun by an older version: compact it, so that no older version reads what it would misread.
+    pub older_format: bool,
 }
 
 impl Recovery {
@@ -173,7 +182,7 @@ impl Ledger {
         entropy: &mut dyn Entropy,
     ) -> Result<Prepared, ChangeError> {
         match change {
-            Change::Enrol { name, templates, binding } => {
+            Change::Enrol { name, templates, binding, rights } => {
                 if self.people.len() >= MAX_PEOPLE {
                     return Err(ChangeError::Full);
                 }
@@ -183,7 +192,7 @@ impl Ledger {
                 let subject = SubjectId(self.next_subject);
                 let entry = Entry {
                     key: Key::generate(entropy)?,
-                    facts: Facts { name, state: PersonState::Active, enrolled_at: now, revision: 0 },
+                    facts: Facts { name, state: PersonState::Active, enrolled_at: now, revision: 0, rights },
                     templates: templates.iter().map(|t| TemplateFacts::new(t, binding, now)).collect(),
                 };
                 let mut writer = Writer::at(self.next_seq);
@@ -193,6 +202,9 @@ impl Ledger {
             Change::Rename(subject, name) => self.prepare_facts(subject, entropy, |facts| facts.name = name),
             Change::SetState(subject, state) => {
                 self.prepare_facts(subject, entropy, |facts| facts.state = state)
+            }
+            Change::SetRights(subject, rights) => {
+                self.prepare_facts(subject, entropy, |facts| facts.rights = rights)
             }
             Change::Erase(subject) => {
                 self.entry(subject)?;
@@ -319,6 +331,7 @@ impl Entry {
             state: self.facts.state,
             enrolled_at: self.facts.enrolled_at,
             templates: self.templates.len(),
+            rights: self.facts.rights.clone(),
         }
     }
 }
@@ -395,7 +408,7 @@ impl Replay {
         let ledger = &mut self.ledger;
         Ok(match record {
             Record::Head { format, key_check, next_subject } => {
-                if format != FORMAT {
+                if format == 0 || format > FORMAT {
                     return Err(LedgerError::Format { expected: FORMAT, actual: format });
                 }
                 if ledger.device_key.open(key_check, &about(Part::KeyCheck, SubjectId(0))).is_none() {
@@ -403,6 +416,7 @@ impl Replay {
                 }
                 ledger.next_subject = ledger.next_subject.max(next_subject);
                 self.recovery.headless = false;
+                self.recovery.older_format |= format < FORMAT;
                 true
             }
             Record::Enrol { id, wrapped, sealed, templates } => {
@@ -473,7 +487,7 @@ fn open_person(device_key: &Key, id: SubjectId, wrapped: &[u8], sealed: &[u8]) -
 }
 
 fn open_facts(key: &Key, id: SubjectId, sealed: &[u8]) -> Option<Facts> {
-    postcard::from_bytes(&key.open(sealed, &about(Part::Facts, id))?).ok()
+    Facts::decode(&key.open(sealed, &about(Part::Facts, id))?)
 }
 
 const KEY_CHECK: &[u8] = b"facelatch";
@@ -511,7 +525,7 @@ pub enum LedgerError {
     WrongKey,
     /// Written by another version.
     #[error(
-        "the gallery has format {actual}, this program reads {expected}: install the version that wrote it"
+        "the gallery has format {actual}, this program reads up to {expected}: install the version that wrote it"
     )]
     Format {
         /// What this program reads.

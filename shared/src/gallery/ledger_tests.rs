@@ -44,7 +44,7 @@ impl Kept {
     fn enrol(&mut self, text: &str, views: usize) -> SubjectId {
         let start = self.ledger.next_subject as usize * 10;
         let templates = (start..start + views).map(template).collect();
-        self.apply(Change::Enrol { name: name(text), templates, binding: MODEL })
+        self.apply(Change::Enrol { name: name(text), templates, binding: MODEL, rights: Rights::default() })
     }
 
     fn people(&self) -> Vec<Person> {
@@ -84,7 +84,12 @@ fn compaction_keeps_people_and_forgets_history_and_numbers_go_on() {
     let (mut back, recovery) = Ledger::replay(key(), &fresh).unwrap();
     assert!(!recovery.is_damage());
     assert_eq!(back.people().collect::<Vec<_>>(), before);
-    let change = Change::Enrol { name: name("Flo"), templates: [template(1)].into(), binding: MODEL };
+    let change = Change::Enrol {
+        name: name("Flo"),
+        templates: [template(1)].into(),
+        binding: MODEL,
+        rights: Rights::default(),
+    };
     let prepared = back.prepare(change, NOW, &mut kept.entropy).unwrap();
     assert_eq!(prepared.subject, SubjectId(6), "an erased number is not given again");
     back.commit(prepared);
@@ -178,6 +183,29 @@ fn records_moved_or_put_back_are_refused() {
 }
 
 #[test]
+fn rights_last_over_restarts_and_compaction() {
+    let mut kept = five_people();
+    let rights = Rights {
+        role: crate::access::Role::Administrator,
+        valid_until: Some(crate::schedule::Day(20_000)),
+        ..Rights::default()
+    };
+    kept.apply(Change::SetRights(SubjectId(3), rights.clone()));
+    kept.apply(Change::Rename(SubjectId(3), name("Cemal")));
+    let (again, recovery) = Ledger::replay(key(), &kept.journal).unwrap();
+    assert!(!recovery.is_damage() && !recovery.older_format);
+    assert_eq!(again.person(SubjectId(3)).unwrap().rights, rights);
+    assert_eq!(again.person(SubjectId(1)).unwrap().rights, Rights::default());
+    let compacted = kept.ledger.compact(&mut kept.entropy).unwrap();
+    let (again, _) = Ledger::replay(key(), &compacted).unwrap();
+    assert_eq!(again.people().collect::<Vec<_>>(), kept.people());
+    // What was put back from before the change does not undo it.
+    let mut replayed = compacted.clone();
+    replayed.extend_from_slice(&kept.journal);
+    assert_eq!(Ledger::replay(key(), &replayed).unwrap().0.person(SubjectId(3)).unwrap().rights, rights);
+}
+
+#[test]
 fn changes_that_cannot_be_are_named() {
     let kept = Kept::new();
     let mut entropy = CountingEntropy(77);
@@ -187,6 +215,7 @@ fn changes_that_cannot_be_are_named() {
         name: name("X"),
         templates: (0..views).map(template).collect(),
         binding: MODEL,
+        rights: Rights::default(),
     };
     assert_eq!(prepare(enrol(0), &mut entropy), ChangeError::Templates { actual: 0 });
     assert_eq!(prepare(enrol(9), &mut entropy), ChangeError::Templates { actual: 9 });

@@ -1,17 +1,19 @@
 //! The gallery's records as they lie in the journal: postcard, with everything that tells who someone is sealed.
 //!
-//! Format 1. Enum order and field order are the format: append variants, never move them.
+//! Format 2. Enum order and field order are the format: append variants, never move them. Format 1 had no [`Rights`]: its facts end
+//! before them, and are read as having none.
 
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Rights;
 use crate::embedding::{DIM, ModelBinding, Template};
 use crate::person::{Name, PersonState, SubjectId};
 use crate::time::UnixMs;
 
-/// The format that this crate writes and the only one it reads.
-pub const FORMAT: u16 = 1;
+/// The format that this crate writes. It reads this one and those before it.
+pub const FORMAT: u16 = 2;
 
 /// One journal payload. `sealed` and `wrapped` are as [`Key::seal`](super::Key::seal) gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,25 @@ pub(super) struct Facts {
     pub(super) enrolled_at: UnixMs,
     /// Grows with every change, so that an old record put back changes nothing.
     pub(super) revision: u32,
+    /// Absent in format 1.
+    pub(super) rights: Rights,
+}
+
+impl Facts {
+    /// Reads the facts of any format.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct First {
+            name: Name,
+            state: PersonState,
+            enrolled_at: UnixMs,
+            revision: u32,
+        }
+        let (First { name, state, enrolled_at, revision }, rest) =
+            postcard::take_from_bytes::<First>(bytes).ok()?;
+        let rights = if rest.is_empty() { Rights::default() } else { postcard::from_bytes(rest).ok()? };
+        Some(Self { name, state, enrolled_at, revision, rights })
+    }
 }
 
 /// One template with what it is bound to.
@@ -101,9 +122,11 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Authority, Consent, Role};
+    use crate::schedule::Day;
 
     #[test]
-    fn bytes_of_format_1_are_frozen() {
+    fn bytes_are_frozen() {
         let record = Record::Enrol { id: SubjectId(300), wrapped: &[1, 2], sealed: &[3], templates: 5 };
         assert_eq!(encode(&record), [1, 0xAC, 2, 2, 1, 2, 1, 3, 5]);
         assert_eq!(encode(&Record::Erased { id: SubjectId(1) }), [4, 1]);
@@ -112,8 +135,27 @@ mod tests {
             state: PersonState::Suspended,
             enrolled_at: UnixMs(1),
             revision: 2,
+            rights: Rights::default(),
         };
-        assert_eq!(encode(&facts), [3, b'A', b'd', b'a', 1, 2, 2]);
+        let format_1 = [3, b'A', b'd', b'a', 1, 2, 2];
+        assert_eq!(Facts::decode(&format_1), Some(facts.clone()));
+        assert_eq!(encode(&facts), [&format_1[..], &[0; 6]].concat());
+        let rights = Rights {
+            role: Role::Administrator,
+            valid_from: Some(Day(-1)),
+            valid_until: None,
+            schedule: Some("day".try_into().unwrap()),
+            pin: None,
+            consent: Some(Consent { text: "1".try_into().unwrap(), at: UnixMs(1), by: Authority::AdminPin }),
+        };
+        let facts = Facts { rights, ..facts };
+        let bytes = encode(&facts);
+        assert_eq!(
+            bytes,
+            [&format_1[..], &[1, 1, 1, 0, 1, 3, b'd', b'a', b'y', 0, 1, 1, b'1', 2, 2]].concat()
+        );
+        assert_eq!(Facts::decode(&bytes), Some(facts));
+        assert_eq!(Facts::decode(&bytes[..9]), None, "half of the rights is damage, not none");
         assert_eq!(about(Part::Facts, SubjectId(7))[18..], [b'1', 2, 7, 0, 0, 0]);
     }
 }

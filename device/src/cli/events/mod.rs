@@ -46,6 +46,7 @@ const EXAMPLES: &str = "\
 Examples:
   facelatchd events list                     the last 50 entries
   facelatchd events list --from 120          all entries from number 120 on
+  facelatchd events list --follow            and what happens from now on
   facelatchd events export log.csv           for a spreadsheet
   facelatchd events export log.jsonl         one JSON object a line, for programs
   facelatchd events verify                   exit code 3 when something was changed";

@@ -1,5 +1,6 @@
 //! One event, flat: for tables, JSON and CSV. Fields and words are added, never renamed.
 
+use facelatch_shared::access::Authority;
 use facelatch_shared::event::{EnrolFailure, Event, EventKind, Refusal};
 use facelatch_shared::person::SubjectId;
 use facelatch_shared::score::{Similarity, Threshold};
@@ -40,6 +41,16 @@ pub(super) struct Row {
     lost_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_kept: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other: Option<u32>,
 }
 
 impl Row {
@@ -55,6 +66,11 @@ impl Row {
             ("records", self.records.map(|v| v.to_string())),
             ("lost_bytes", self.lost_bytes.map(|v| v.to_string())),
             ("first_kept", self.first_kept.map(|v| v.to_string())),
+            ("behind_s", self.behind_s.map(|v| v.to_string())),
+            ("failures", self.failures.map(|v| v.to_string())),
+            ("text", self.text.clone()),
+            ("by", self.by.clone()),
+            ("other", self.other.map(|v| format!("#{v}"))),
         ];
         let said: Vec<_> =
             said.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
@@ -104,6 +120,8 @@ impl From<&Event> for Row {
             EventKind::Renamed { subject }
             | EventKind::Suspended { subject }
             | EventKind::Reinstated { subject }
+            | EventKind::RightsChanged { subject }
+            | EventKind::ChallengePassed { subject }
             | EventKind::Erased { subject } => Self { subject: of(subject), ..row },
             EventKind::BadFrames { count } | EventKind::EventsLost { count } => {
                 Self { count: Some(*count), ..row }
@@ -112,8 +130,28 @@ impl From<&Event> for Row {
                 Self { records: Some(*records), lost_bytes: Some(*lost_bytes), ..row }
             }
             EventKind::Rotated { first_kept } => Self { first_kept: Some(*first_kept), ..row },
+            EventKind::ClockDoubtful { behind_s } => Self { behind_s: Some(*behind_s), ..row },
+            EventKind::Barred { failures } => Self { failures: Some(*failures), ..row },
+            EventKind::BarLifted { by } | EventKind::EnrolStarted { by } => {
+                Self { by: Some(authority(*by)), ..row }
+            }
+            EventKind::Consented { subject, text, by } => {
+                Self { subject: of(subject), text: Some(text.to_string()), by: Some(authority(*by)), ..row }
+            }
+            EventKind::Lookalike { subject, other } => {
+                Self { subject: of(subject), other: Some(other.0), ..row }
+            }
             _ => row,
         }
+    }
+}
+
+fn authority(by: Authority) -> String {
+    match by {
+        Authority::CommandLine => "command_line".into(),
+        Authority::ServiceButton => "service_button".into(),
+        Authority::AdminPin => "admin_pin".into(),
+        Authority::Administrator(id) => format!("administrator_{}", id.0),
     }
 }
 
@@ -149,6 +187,16 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::GalleryRecovered { .. } => "gallery_recovered",
         EventKind::EventsLost { .. } => "events_lost",
         EventKind::Rotated { .. } => "rotated",
+        EventKind::ClockDoubtful { .. } => "clock_doubtful",
+        EventKind::ClockTrusted => "clock_trusted",
+        EventKind::ClockAccepted => "clock_accepted",
+        EventKind::Barred { .. } => "barred",
+        EventKind::BarLifted { .. } => "bar_lifted",
+        EventKind::ChallengePassed { .. } => "challenge_passed",
+        EventKind::RightsChanged { .. } => "rights_changed",
+        EventKind::EnrolStarted { .. } => "enrol_started",
+        EventKind::Consented { .. } => "consented",
+        EventKind::Lookalike { .. } => "lookalike",
         _ => "unknown",
     }
 }
@@ -160,6 +208,16 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::Suspended => "suspended",
         Refusal::OtherModel => "other_model",
         Refusal::NobodyEnrolled => "nobody_enrolled",
+        Refusal::OutOfHours => "out_of_hours",
+        Refusal::NotYetValid => "not_yet_valid",
+        Refusal::Expired => "expired",
+        Refusal::TimeUnknown => "time_unknown",
+        Refusal::WrongPin => "wrong_pin",
+        Refusal::PinTimedOut => "pin_timed_out",
+        Refusal::NoPin => "no_pin",
+        Refusal::PassedBack => "passed_back",
+        Refusal::NotLive => "not_live",
+        Refusal::NotTurned => "not_turned",
         _ => "unknown",
     }
 }
@@ -171,6 +229,7 @@ fn enrol_failure(reason: EnrolFailure) -> &'static str {
         EnrolFailure::AlreadyEnrolled { .. } => "already_enrolled",
         EnrolFailure::Storage => "storage",
         EnrolFailure::Cancelled => "cancelled",
+        EnrolFailure::NoConsent => "no_consent",
         _ => "unknown",
     }
 }

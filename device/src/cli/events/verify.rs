@@ -10,13 +10,13 @@ use super::super::{Failure, FailureKind};
 use crate::config::Config;
 
 pub(super) fn run(config: &Config, json: bool) -> Result<(), Failure> {
-    let Response::Verified { events, broken_at, damaged_bytes } =
-        Door::open(config)?.ask(Request::VerifyEvents)?
+    let Response::Checked { events, broken_at, damaged_bytes, missing_end } =
+        Door::open(config)?.ask(Request::CheckEvents)?
     else {
         return Err(unexpected());
     };
-    let found =
-        Found { intact: broken_at.is_empty() && damaged_bytes == 0, events, broken_at, damaged_bytes };
+    let intact = broken_at.is_empty() && damaged_bytes == 0 && missing_end.is_none();
+    let found = Found { intact, events, broken_at, damaged_bytes, missing_end };
     if json {
         print_json(&found)?;
     }
@@ -35,6 +35,7 @@ struct Found {
     events: u64,
     broken_at: Vec<u64>,
     damaged_bytes: u64,
+    missing_end: Option<u64>,
 }
 
 impl Found {
@@ -47,8 +48,11 @@ impl Found {
         if self.damaged_bytes > 0 {
             what.push(format!("{} are no entry", counted(self.damaged_bytes, "byte", "bytes")));
         }
+        if let Some(seq) = self.missing_end {
+            what.push(format!("the end is cut off: entry {seq} was there"));
+        }
         Failure::new(FailureKind::Refused, format!("the log is not intact: {}", what.join("; "))).hint(
-            "entries were changed, removed or damaged there; keep events.journal and compare it with an earlier export",
+            "entries were changed, moved, removed or damaged there; keep events.journal and compare it with an earlier export",
         )
     }
 }

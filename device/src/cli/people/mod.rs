@@ -4,7 +4,10 @@ mod list;
 mod enrol;
 mod rename;
 mod state;
+mod rights;
 mod erase;
+
+pub(super) use rights::read_pin;
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -41,6 +44,8 @@ enum Command {
     Suspend(state::Args),
     /// Let a suspended person enter again
     Reinstate(state::Args),
+    Permit(rights::PermitArgs),
+    Show(rights::ShowArgs),
     Erase(erase::Args),
 }
 
@@ -51,6 +56,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
         Command::Rename(rename) => rename::run(rename, config, args.json),
         Command::Suspend(who) => state::run(&who, PersonState::Suspended, config, args.json),
         Command::Reinstate(who) => state::run(&who, PersonState::Active, config, args.json),
+        Command::Permit(permit) => rights::permit(permit, config, args.json),
+        Command::Show(who) => rights::show(&who, config, args.json),
         Command::Erase(erase) => erase::run(&erase, config, args.json),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -99,6 +106,7 @@ Examples:
   facelatchd people enrol \"Ada Lovelace\"     she looks at the camera until it is done
   facelatchd people list --json              for programs
   facelatchd people suspend 3                she may not enter until she is reinstated
+  facelatchd people permit 3 --until 2026-12-31
   facelatchd people erase 3 --yes            without asking back";
 
 #[cfg(test)]

@@ -1,76 +1,99 @@
 use super::*;
+use crate::display::Instruction;
 use facelatch_shared::embedding::{DIM, Embedding};
-use facelatch_shared::score::{Similarity, Threshold};
+use facelatch_shared::gallery::Candidate;
+use facelatch_shared::score::Similarity;
 use proptest::prelude::*;
 
 const FRAME_MS: u64 = 100;
 
 /// A door with a clock, and everything it was told to do.
-struct Door {
-    session: Session,
-    now: Millis,
-    log: std::vec::Vec<EventKind>,
-    released: bool,
-    stored: std::vec::Vec<usize>,
+pub(super) struct Door {
+    pub(super) session: Session,
+    pub(super) now: Millis,
+    pub(super) log: std::vec::Vec<EventKind>,
+    pub(super) released: bool,
+    pub(super) stored: std::vec::Vec<usize>,
+}
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        rule: DecisionRule { threshold: Threshold(0.4), min_rank_gap: 0.05, votes: 3, window: 5 },
+        times: SessionConfig::default(),
+        enrol: EnrolConfig::default(),
+        calendar: Calendar::default(),
+        second_factor: SecondFactor::None,
+        pin_timeout_s: 20,
+        anti_passback_s: 0,
+        door: name("Lab"),
+    }
 }
 
 impl Door {
     fn new() -> Self {
-        let rule = DecisionRule { threshold: Threshold(0.4), min_rank_gap: 0.05, votes: 3, window: 5 };
-        let session = Session::new(rule, SessionConfig::default(), EnrolConfig::default(), name("Lab"));
+        Self::with(policy())
+    }
+
+    pub(super) fn with(policy: Policy) -> Self {
+        let session = Session::new(policy, History::default());
         Self { session, now: Millis(1000), log: vec![], released: false, stored: vec![] }
     }
 
-    fn give(&mut self, input: Input) {
+    pub(super) fn give(&mut self, input: Input) {
         for action in self.session.step(self.now, input) {
             match action {
                 Action::Release => self.released = true,
                 Action::Secure => self.released = false,
                 Action::Log(kind) => self.log.push(kind),
                 Action::Enrol { templates, .. } => self.stored.push(templates.len()),
+                Action::CheckPin { pin, hash } => {
+                    // As quick as the real check is slow: a test's hash is the digits.
+                    let right = pin == Pin::parse(&hash).unwrap();
+                    self.give(Input::PinChecked { right });
+                }
             }
         }
         assert_eq!(self.released, self.session.is_released());
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(super) fn wait(&mut self, ms: u64) {
         self.now = self.now.plus(ms);
         self.give(Input::Tick);
     }
 
     /// `frames` frames of person `who` seen at `similarity`.
-    fn see(&mut self, who: u32, similarity: f32, frames: usize) {
+    pub(super) fn see(&mut self, who: u32, similarity: f32, frames: usize) {
         for _ in 0..frames {
             self.now = self.now.plus(FRAME_MS);
             self.give(Input::Seen(Sighting::Probe(matched(who, similarity, PersonState::Active))));
         }
     }
 
-    fn unusable(&mut self, reason: Unusable, frames: usize) {
+    pub(super) fn unusable(&mut self, reason: Unusable, frames: usize) {
         for _ in 0..frames {
             self.now = self.now.plus(FRAME_MS);
             self.give(Input::Seen(Sighting::Unusable(reason)));
         }
     }
 
-    fn contact(&mut self, open: bool) {
+    pub(super) fn contact(&mut self, open: bool) {
         self.give(Input::Contacts(InputState { door_open: Some(open), ..InputState::default() }));
     }
 
-    fn slug(&self) -> &'static str {
+    pub(super) fn slug(&self) -> &'static str {
         self.session.screen(self.now).slug()
     }
 
-    fn count(&self, of: impl Fn(&EventKind) -> bool) -> usize {
+    pub(super) fn count(&self, of: impl Fn(&EventKind) -> bool) -> usize {
         self.log.iter().filter(|kind| of(kind)).count()
     }
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn template(seed: u32) -> Template {
+pub(super) fn template(seed: u32) -> Template {
     // A small generator: neighbouring seeds give unrelated vectors.
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut next = || {
@@ -83,13 +106,13 @@ fn template(seed: u32) -> Template {
     Template::quantize(&Embedding::from_raw(&raw).unwrap())
 }
 
-fn matched(who: u32, similarity: f32, state: PersonState) -> Matched {
+pub(super) fn matched(who: u32, similarity: f32, state: PersonState) -> Matched {
     let best = Candidate { subject: SubjectId(who), similarity: Similarity(similarity) };
     Matched {
         track: TrackId(who),
         template: template(who),
         report: Some(MatchReport { best: Some(best), runner_up: None, templates: 1 }),
-        who: Some((name("Ada"), state)),
+        who: Some(Known { name: name("Ada"), state, rights: Rights::default() }),
     }
 }
 

@@ -1,0 +1,132 @@
+//! From a probe to a verdict: who is it, may that person enter now, and what is still asked for.
+
+use facelatch_shared::access::PinHash;
+use facelatch_shared::decision::Verdict;
+use facelatch_shared::event::{EventKind, Refusal};
+use facelatch_shared::gallery::Candidate;
+use facelatch_shared::person::{Name, PersonState};
+use facelatch_shared::time::Millis;
+
+use super::{Action, Actions, Known, Matched, Phase, Session, TELL_MS, push};
+use crate::config::SecondFactor;
+use crate::display::{NotNow, Screen, ServiceReason};
+
+/// Someone who was recognised and may enter, once everything else that is asked for is given.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) name: Name,
+    pub(super) candidate: Candidate,
+    pub(super) pin: Option<PinHash>,
+}
+
+impl Session {
+    pub(super) fn probe(&mut self, now: Millis, matched: &Matched, actions: &mut Actions) {
+        self.hints.probe(now);
+        let ready = self.lock_ok && self.alarm.is_none() && !self.attempts.barred;
+        match &mut self.phase {
+            Phase::Watching if ready => self.weigh(now, matched, actions),
+            Phase::Enrolling(enrolling) if !enrolling.storing => self.take_view(now, matched, actions),
+            _ => {}
+        }
+    }
+
+    fn weigh(&mut self, now: Millis, matched: &Matched, actions: &mut Actions) {
+        let Some(report) = &matched.report else {
+            return self.refuse(now, Refusal::OtherModel, None, actions);
+        };
+        match self.evidence.weigh(&self.policy.rule, matched.track, report) {
+            Verdict::Undecided => {}
+            Verdict::NoMatch { reason, closest } => self.refuse(now, reason, closest, actions),
+            Verdict::Match(candidate) => match &matched.who {
+                // The last frame may have elected another than the window did: wait for the next.
+                Some(known) if report.best.is_some_and(|best| best.subject == candidate.subject) => {
+                    match self.may_enter(now, known, candidate) {
+                        Ok(pending) => self.go_on(now, pending, actions),
+                        Err(reason) => self.refuse(now, reason, Some(candidate), actions),
+                    }
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// Everything that can be told before anything more is asked of the person.
+    fn may_enter(&mut self, now: Millis, known: &Known, candidate: Candidate) -> Result<Pending, Refusal> {
+        if known.state != PersonState::Active {
+            return Err(Refusal::Suspended);
+        }
+        self.policy.calendar.check(&known.rights, self.local)?;
+        if self.passes_back(now, candidate.subject) {
+            return Err(Refusal::PassedBack);
+        }
+        let pin = known.rights.pin.clone();
+        if self.policy.second_factor == SecondFactor::Pin && pin.is_none() {
+            return Err(Refusal::NoPin);
+        }
+        Ok(Pending { name: known.name.clone(), candidate, pin })
+    }
+
+    /// The next thing that is asked for, or the door.
+    fn go_on(&mut self, now: Millis, pending: Pending, actions: &mut Actions) {
+        self.evidence.clear();
+        match self.policy.second_factor {
+            SecondFactor::Pin => self.ask_pin(now, pending),
+            SecondFactor::None => self.admit(now, pending, actions),
+        }
+    }
+
+    pub(super) fn admit(&mut self, now: Millis, pending: Pending, actions: &mut Actions) {
+        let Pending { name, candidate: Candidate { subject, similarity }, .. } = pending;
+        let threshold = self.policy.rule.threshold;
+        push(actions, Action::Log(EventKind::Granted { subject, similarity, threshold }));
+        self.attempts.succeeded();
+        self.evidence.clear();
+        if self.policy.anti_passback_s > 0 {
+            self.attempts.entered.insert(subject, now);
+            self.attempts.admitted = Some(subject);
+        }
+        let until = self.release(now, actions);
+        self.phase = Phase::Welcoming { name, until };
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        now: Millis,
+        reason: Refusal,
+        closest: Option<Candidate>,
+        actions: &mut Actions,
+    ) {
+        push(
+            actions,
+            Action::Log(EventKind::Refused {
+                reason,
+                subject: closest.map(|c| c.subject),
+                similarity: closest.map(|c| c.similarity),
+                threshold: self.policy.rule.threshold,
+            }),
+        );
+        self.evidence.clear();
+        if !self.failed(now, reason, actions) {
+            self.phase = Phase::Telling { screen: told(reason), until: now.plus(TELL_MS) };
+        }
+    }
+}
+
+/// What the panel says of a refusal.
+fn told(reason: Refusal) -> Screen {
+    match reason {
+        Refusal::Suspended => Screen::Suspended,
+        Refusal::OtherModel => Screen::Service(ServiceReason::Models),
+        Refusal::OutOfHours => Screen::NotNow(NotNow::OutOfHours),
+        Refusal::NotYetValid => Screen::NotNow(NotNow::NotYetValid),
+        Refusal::Expired => Screen::NotNow(NotNow::Expired),
+        Refusal::TimeUnknown => Screen::NotNow(NotNow::TimeUnknown),
+        Refusal::WrongPin => Screen::NotNow(NotNow::WrongPin),
+        Refusal::PinTimedOut => Screen::NotNow(NotNow::PinTimedOut),
+        Refusal::NoPin => Screen::NotNow(NotNow::NoPin),
+        Refusal::PassedBack => Screen::NotNow(NotNow::PassedBack),
+        Refusal::NotLive => Screen::NotNow(NotNow::NotLive),
+        Refusal::NotTurned => Screen::NotNow(NotNow::NotTurned),
+        _ => Screen::NotRecognised,
+    }
+}
