@@ -98,6 +98,21 @@ pub fn warp_chip(
     warp(frame, &to_chip, CHIP_PX, chip)
 }
 
+/// Position and size of the face at `landmarks` on the 112 px chip, without turning it: what there is before any alignment.
+///
+/// # Errors
+/// As [`SimilarityTransform::fit_points`].
+pub fn upright(landmarks: &Landmarks5) -> Result<SimilarityTransform, AlignError> {
+    let aligned = SimilarityTransform::fit(landmarks, &CANONICAL_112)?;
+    let a = libm::hypotf(aligned.a, aligned.b);
+    let middle = |points: &[Point; 5]| {
+        let (x, y) = mean(points);
+        Point::new(x as f32, y as f32)
+    };
+    let (from, to) = (middle(&landmarks.0), middle(&CANONICAL_112.0));
+    Ok(SimilarityTransform { a, b: 0.0, tx: to.x - a * from.x, ty: to.y - a * from.y })
+}
+
 /// Fills `out`, packed RGB `[side_px, side_px, 3]`, with what `to_chip` makes of `frame`, bilinear, black outside the frame.
 ///
 /// # Errors
@@ -120,7 +135,10 @@ pub fn warp(
 }
 
 /// That more than half of `points` lie in `frame`.
-pub(super) fn mostly_inside(frame: &RgbView<'_>, points: &[Point]) -> Result<(), AlignError> {
+///
+/// # Errors
+/// [`AlignError::Outside`].
+pub fn mostly_inside(frame: &RgbView<'_>, points: &[Point]) -> Result<(), AlignError> {
     let (width, height) = (frame.width_px() as f32, frame.height_px() as f32);
     let inside = points.iter().filter(|p| p.x >= -0.5 && p.y >= -0.5 && p.x < width && p.y < height).count();
     if 2 * inside > points.len() { Ok(()) } else { Err(AlignError::Outside) }

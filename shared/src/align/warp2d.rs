@@ -23,6 +23,14 @@ pub fn anchors(side_px: usize) -> [Point; 6] {
     ANCHORS_112.map(|p| Point::new((p.x + 0.5) * scale - 0.5, (p.y + 0.5) * scale - 0.5))
 }
 
+/// Where the anchors lie on the working picture of [`converge`].
+#[must_use]
+pub fn work_anchors(side_px: usize, work_px: usize) -> Fiducials6 {
+    let still = SimilarityTransform { a: 1.0, b: 0.0, tx: 0.0, ty: 0.0 };
+    let to_work = with_border(&still, side_px, work_px);
+    Fiducials6(anchors(side_px).map(|p| to_work.apply(p)))
+}
+
 /// What the iteration came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Converged {

@@ -90,12 +90,40 @@ pub struct Alignment {
     pub canonical: Canonical,
 }
 
-/// Which warp brings a face to the chip.
+/// Which warp brings a face to the chip. Those beyond the similarity need fiducials: of a `fiducials` model where the door has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlignmentMethod {
+    /// Position and size only, the head as tilted and turned as it is; for measurements.
+    None,
     /// Five-point similarity, least squares: [`crate::align::similarity`].
     Similarity,
+    /// DeepFace's six-point similarity, iterated: [`crate::align::warp2d`].
+    Warp2d,
+    /// DeepFace's frontal view by way of a 3D face: [`crate::align::frontalize`].
+    Frontal3d,
+}
+
+impl AlignmentMethod {
+    /// Every method, simplest first.
+    pub const ALL: [Self; 4] = [Self::None, Self::Similarity, Self::Warp2d, Self::Frontal3d];
+
+    /// As contracts and command lines write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Similarity => "similarity",
+            Self::Warp2d => "warp2d",
+            Self::Frontal3d => "frontal3d",
+        }
+    }
+
+    /// Whether the chip depends on fiducials, and so on the net that finds them.
+    #[must_use]
+    pub const fn needs_fiducials(self) -> bool {
+        matches!(self, Self::Warp2d | Self::Frontal3d)
+    }
 }
 
 /// Named layouts of the five landmarks on the chip.
@@ -118,7 +146,7 @@ impl ChannelOrder {
 }
 
 impl Alignment {
-    /// The alignment of public embedders, and so far the only one.
+    /// The alignment of public embedders.
     pub const ARCFACE_112: Self =
         Self { method: AlignmentMethod::Similarity, canonical: Canonical::Arcface112 };
 
@@ -126,7 +154,10 @@ impl Alignment {
     #[must_use]
     pub const fn identity(self) -> &'static str {
         match (self.method, self.canonical) {
+            (AlignmentMethod::None, Canonical::Arcface112) => "none/arcface112/1",
             (AlignmentMethod::Similarity, Canonical::Arcface112) => "similarity/arcface112/1",
+            (AlignmentMethod::Warp2d, Canonical::Arcface112) => "warp2d/arcface112/1",
+            (AlignmentMethod::Frontal3d, Canonical::Arcface112) => "frontal3d/arcface112/1",
         }
     }
 
@@ -240,6 +271,24 @@ mod tests {
         assert_eq!(text.parse(), Ok(FileHash::of(b"")));
         for wrong in ["", "e3", &text[1..], &text.replace('e', "x")] {
             assert_eq!(wrong.parse::<FileHash>(), Err(HashTextError));
+        }
+    }
+
+    #[test]
+    fn alignments_are_written_by_name_and_told_apart() {
+        #[derive(Serialize, Deserialize)]
+        struct Wrapped {
+            alignment: Alignment,
+        }
+        for (i, method) in AlignmentMethod::ALL.into_iter().enumerate() {
+            let alignment = Alignment { method, canonical: Canonical::Arcface112 };
+            let text = toml::to_string(&Wrapped { alignment }).unwrap();
+            assert!(text.contains(&format!("\"{}\"", method.name())), "{text}");
+            assert_eq!(toml::from_str::<Wrapped>(&text).unwrap().alignment, alignment);
+            assert!(alignment.identity().starts_with(method.name()));
+            for other in &AlignmentMethod::ALL[..i] {
+                assert_ne!(alignment.identity(), Alignment { method: *other, ..alignment }.identity());
+            }
         }
     }
 

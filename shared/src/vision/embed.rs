@@ -53,6 +53,13 @@ impl Embedder {
 /// templates are quantized. If any of them changes, the same face gives other numbers.
 #[must_use]
 pub fn binding(entry: &ManifestEntry) -> ModelBinding {
+    binding_with(entry, None)
+}
+
+/// The same when the alignment needs fiducials and the model `fiducials` finds them: other fiducials give other chips. An alignment that
+/// needs none is bound as by [`binding`].
+#[must_use]
+pub fn binding_with(entry: &ManifestEntry, fiducials: Option<&ManifestEntry>) -> ModelBinding {
     let contract = &entry.contract;
     let mut hash = Sha256::new();
     hash.update(entry.sha256.0);
@@ -63,6 +70,11 @@ pub fn binding(entry: &ManifestEntry) -> ModelBinding {
     for name in [contract.alignment.map_or("none", Alignment::identity), TEMPLATE_QUANTIZATION] {
         hash.update([name.len() as u8]);
         hash.update(name);
+    }
+    if let Some(fiducials) = fiducials
+        && contract.alignment.is_some_and(|alignment| alignment.method.needs_fiducials())
+    {
+        hash.update(fiducials.sha256.0);
     }
     let digest: [u8; 32] = hash.finalize().into();
     let mut first = [0; 16];
@@ -85,7 +97,7 @@ fn fill(chip: &[u8; CHIP_BYTES], contract: &InputContract, planes: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contract::{ChannelOrder, FileHash};
+    use super::super::contract::{AlignmentMethod, ChannelOrder, FileHash};
     use super::super::testing;
     use super::*;
 
@@ -138,16 +150,34 @@ mod tests {
         let entry = testing::entry("m", b"weights");
         let same = ManifestEntry { name: "other".into(), licence: "BSD".into(), ..entry.clone() };
         assert_eq!(binding(&same), binding(&entry));
-        let mut variants = vec![entry.clone(); 5];
+        let mut variants = vec![entry.clone(); 8];
         variants[1].sha256 = FileHash::of(b"other weights");
         variants[2].contract.channels = ChannelOrder::Bgr;
         variants[3].contract.mean[0] = 1.0;
         variants[4].contract.alignment = None;
+        for (variant, method) in variants[5..].iter_mut().zip([
+            AlignmentMethod::None,
+            AlignmentMethod::Warp2d,
+            AlignmentMethod::Frontal3d,
+        ]) {
+            variant.contract.alignment = Some(Alignment { method, ..Alignment::ARCFACE_112 });
+        }
         for (i, a) in variants.iter().enumerate() {
             for b in &variants[..i] {
                 assert_ne!(binding(a), binding(b));
             }
         }
+    }
+
+    #[test]
+    fn the_binding_follows_the_fiducials_where_the_chip_does() {
+        let (mut entry, fiducials) = (testing::entry("m", b"weights"), testing::entry("f", b"fiducials"));
+        assert_eq!(binding_with(&entry, Some(&fiducials)), binding(&entry));
+        entry.contract.alignment =
+            Some(Alignment { method: AlignmentMethod::Frontal3d, ..Alignment::ARCFACE_112 });
+        assert_ne!(binding_with(&entry, Some(&fiducials)), binding(&entry));
+        let others = testing::entry("f", b"other fiducials");
+        assert_ne!(binding_with(&entry, Some(&fiducials)), binding_with(&entry, Some(&others)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod runtime;
 pub mod letterbox;
 pub mod detect;
 pub mod track;
+pub mod chip;
 pub mod embed;
 pub mod observe;
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::contract::{Manifest, ManifestEntry, ModelKind};
+use super::chip::ChipCutter;
+use super::contract::{Alignment, AlignmentMethod, Manifest, ManifestEntry, ModelKind};
 use super::detect::Detector;
 use super::embed::{Embedder, binding};
 use super::error::VisionError;
@@ -24,6 +25,7 @@ pub struct Eyes {
     embedder: Embedder,
     gate: Gate,
     tracker: Tracker,
+    cutter: ChipCutter,
     chip: Box<[u8; CHIP_BYTES]>,
     models: [ManifestEntry; 2],
     binding: ModelBinding,
@@ -50,10 +52,27 @@ impl Eyes {
             embedder: Embedder::load(dir, &embedder)?,
             gate,
             tracker: Tracker::default(),
+            cutter: ChipCutter::new(embedder.contract.alignment.unwrap_or(Alignment::ARCFACE_112)),
             chip: Box::new([0; CHIP_BYTES]),
             binding: binding(&embedder),
             models: [detector, embedder],
         })
+    }
+
+    /// Cuts chips by `method` instead of what the embedder's contract says: to measure what alignment is worth. Templates are bound to it.
+    #[must_use]
+    pub fn with_alignment(mut self, method: AlignmentMethod) -> Self {
+        let alignment = Alignment { method, ..self.cutter.alignment() };
+        self.cutter = ChipCutter::new(alignment);
+        self.models[1].contract.alignment = Some(alignment);
+        self.binding = binding(&self.models[1]);
+        self
+    }
+
+    /// How chips are cut.
+    #[must_use]
+    pub const fn alignment(&self) -> Alignment {
+        self.cutter.alignment()
     }
 
     /// Looks at frame number `seq`, taken `at`. The door attends to the largest face. `decode_us` and `match_us` stay zero: those
@@ -98,7 +117,7 @@ impl Eyes {
         frame: &RgbView<'_>,
         landmarks: &Landmarks5,
     ) -> Result<Embedding, VisionError> {
-        warp_chip(frame, landmarks, &mut self.chip)?;
+        self.cutter.cut(frame, landmarks, None, &mut self.chip)?;
         self.embedder.embed(&self.chip)
     }
 
@@ -144,6 +163,13 @@ impl Eyes {
         });
         if let Err(reason) = verdict {
             return Ok(Err(reason));
+        }
+        // Quality is measured on the similarity's chip whatever the embedder reads, so that the gate means the same for all.
+        if self.cutter.alignment() != Alignment::ARCFACE_112
+            && timed(&mut timings.align_us, || self.cutter.cut(frame, landmarks, None, &mut self.chip))
+                .is_err()
+        {
+            return Ok(Err(Unusable::BadGeometry));
         }
         let embedding = timed(&mut timings.embed_us, || self.embedder.embed(&self.chip))?;
         Ok(Ok(Probe { track, detection: *detection, quality, embedding }))
