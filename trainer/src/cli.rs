@@ -34,6 +34,8 @@ pub enum Command {
     /// Write a trained net as ONNX
     #[cfg(feature = "train")]
     Export(commands::export::Args),
+    /// Draw how faces are aligned
+    Align(commands::align::Args),
     /// Measure a detector and an embedder with the code that opens the door
     Evaluate(commands::evaluate::Args),
     /// Group pictures of people nobody has named
@@ -53,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::Teach(args) => commands::teach::run(&args),
         #[cfg(feature = "train")]
         Command::Export(args) => commands::export::run(&args),
+        Command::Align(args) => commands::align::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Cluster(args) => commands::cluster::run(&args),
     };

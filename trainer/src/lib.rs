@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod import;
+pub mod contact_sheet;
 pub mod evaluate;
 pub mod progress;
 #[cfg(feature = "train")]

@@ -9,7 +9,7 @@ use super::detect::Detector;
 use super::embed::{Embedder, binding};
 use super::error::VisionError;
 use super::track::Tracker;
-use crate::align::{CHIP_BYTES, warp_chip};
+use crate::align::{AlignError, CHIP_BYTES, warp_chip};
 use crate::detection::{Detection, Faces, Landmarks5};
 use crate::embedding::{Embedding, ModelBinding};
 use crate::frame::RgbView;
@@ -154,8 +154,10 @@ impl Eyes {
         timings: &mut StageTimings,
     ) -> Result<Result<Probe, Unusable>, VisionError> {
         let landmarks = &detection.landmarks;
-        if timed(&mut timings.align_us, || warp_chip(frame, landmarks, &mut self.chip)).is_err() {
-            return Ok(Err(Unusable::BadGeometry));
+        match timed(&mut timings.align_us, || warp_chip(frame, landmarks, &mut self.chip)) {
+            Ok(()) => {}
+            Err(AlignError::Outside) => return Ok(Err(Unusable::TooClose)),
+            Err(_) => return Ok(Err(Unusable::BadGeometry)),
         }
         let (quality, verdict) = timed(&mut timings.quality_us, || {
             let quality = Quality::measure(&self.chip, landmarks);
@@ -299,6 +301,30 @@ mod tests {
         assert_eq!(eyes.models().iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["cells", "colours"]);
         assert_eq!(eyes.binding(), binding(&eyes.models()[1]));
         assert_eq!(eyes.default_threshold(), Some(Threshold(0.5)));
+    }
+
+    #[test]
+    fn another_alignment_gives_other_chips_and_another_binding() {
+        let pixels = scene(&[(96, 64)]);
+        let view = RgbView::new(&pixels, 320, 256).unwrap();
+        let mut seen = Vec::new();
+        for method in AlignmentMethod::ALL {
+            let mut eyes = eyes(Gate::default()).with_alignment(method);
+            let landmarks = eyes.find(&view).unwrap()[0].landmarks;
+            let alone = eyes.embed_at(&view, &landmarks).unwrap();
+            let probe = eyes.observe(&view, 1, Millis(0)).unwrap().attended.unwrap();
+            assert!(
+                probe.embedding.similarity(&alone).0 > 0.99999,
+                "door and evaluator cut alike by {method:?}"
+            );
+            assert_eq!(eyes.alignment().method, method);
+            seen.push((eyes.binding(), eyes.last_chip().to_vec()));
+        }
+        assert_eq!(seen[1].0, eyes(Gate::default()).binding(), "similarity is the default");
+        for (i, (binding, chip)) in seen.iter().enumerate() {
+            assert!(seen[..i].iter().all(|(b, _)| b != binding));
+            assert!(i != 3 || seen[..i].iter().all(|(_, c)| c != chip), "the frontal view is another chip");
+        }
     }
 
     #[test]

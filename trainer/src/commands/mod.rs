@@ -7,5 +7,6 @@ pub mod models;
 pub mod teach;
 #[cfg(feature = "train")]
 pub mod train;
+pub mod align;
 pub mod evaluate;
 pub mod cluster;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use facelatch_shared::quality::Gate;
 use facelatch_shared::vision::Eyes;
-use facelatch_shared::vision::contract::{Manifest, ManifestEntry, ModelKind};
+use facelatch_shared::vision::contract::{AlignmentMethod, Manifest, ManifestEntry, ModelKind};
 
 use crate::cli::{Failure, FailureKind};
 use crate::evaluate::lfw::LfwError;
@@ -70,6 +70,9 @@ pub(crate) struct EyesArgs {
     /// Embedder by name [default: the first in the manifest]
     #[arg(long, value_name = "NAME")]
     embedder: Option<String>,
+    /// Cut chips by this alignment instead of the embedder's own
+    #[arg(long, value_name = "METHOD", value_parser = alignment())]
+    alignment: Option<AlignmentMethod>,
     /// Threads, each with its own copy of the models [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -88,7 +91,7 @@ impl EyesArgs {
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let failed = |error| Failure::new(FailureKind::Failed, error);
         let manifest = Manifest::load(&self.models).map_err(|e| Failure::new(FailureKind::Failed, e))?;
-        let models = [
+        let mut models = [
             choose(&manifest, &self.models, self.detector.as_deref(), ModelKind::Detector)?.clone(),
             choose(&manifest, &self.models, self.embedder.as_deref(), ModelKind::Embedder)?.clone(),
         ];
@@ -98,10 +101,30 @@ impl EyesArgs {
         let input = (models[0].contract.width_px, models[0].contract.height_px);
         let eyes = (0..threads)
             .map(|_| Eyes::load(&self.models, &models[0].name, &models[1].name, Gate::OPEN, input))
+            .map(|eyes| match self.alignment {
+                Some(method) => eyes.map(|eyes| eyes.with_alignment(method)),
+                None => eyes,
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
+        if let (Some(method), Some(alignment)) = (self.alignment, &mut models[1].contract.alignment) {
+            alignment.method = method;
+        }
         Ok(Loaded { eyes, models })
     }
+}
+
+/// Alignments by their names.
+fn alignment() -> impl clap::builder::TypedValueParser<Value = AlignmentMethod> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    PossibleValuesParser::new(AlignmentMethod::ALL.map(AlignmentMethod::name)).try_map(|name| {
+        AlignmentMethod::ALL.into_iter().find(|method| method.name() == name).ok_or("no such alignment")
+    })
+}
+
+/// The alignment that `entry`'s chips were cut by.
+fn alignment_of(entry: &ManifestEntry) -> &'static str {
+    entry.contract.alignment.map_or("none", |alignment| alignment.method.name())
 }
 
 fn choose<'m>(
@@ -123,14 +146,14 @@ fn choose<'m>(
 fn models_json([detector, embedder]: &[ManifestEntry; 2]) -> serde_json::Value {
     let model =
         |entry: &ManifestEntry| serde_json::json!({ "name": entry.name, "sha256": entry.sha256.to_string() });
-    serde_json::json!({ "detector": model(detector), "embedder": model(embedder) })
+    serde_json::json!({ "detector": model(detector), "embedder": model(embedder), "alignment": alignment_of(embedder) })
 }
 
 /// Detector and embedder as the last lines of a report.
 fn models_text(models: &[ManifestEntry; 2]) -> String {
     let line =
         |entry: &ManifestEntry| format!("{:<17} {} {}\n", entry.kind.to_string(), entry.name, entry.sha256);
-    models.iter().map(line).collect()
+    models.iter().map(line).chain([format!("{:<17} {}\n", "alignment", alignment_of(&models[1]))]).collect()
 }
 
 /// A share as a percentage with two decimals.
