@@ -25,6 +25,8 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make test                   Every check that must pass before a change lands: format, lints, all tests, the
                               trainer with libtorch, the ARM build under emulation, documentation, licences.
                               One stage alone: .ci/test clippy   (stages: $(STAGES))
+  make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
+                              watches the lock from outside (a stage of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
   make device                 facelatchd for the board (aarch64 Linux), fully optimized.
   make build                  facelatchd and facelatch for this machine, without libtorch.
@@ -34,7 +36,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test bench device build models
+.PHONY: help demo test test-board bench device build models
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +57,11 @@ models: build
 
 test:
 	@.ci/test
+
+test-board:
+	@.ci/setup test
+	@.ci/fetch demo
+	@VERBOSE=1 .ci/test board
 
 bench: models
 	tests/bench/opencv_compare.py --rounds $(ROUNDS) --models $(MODELS) --json $(TARGET_DIR)/bench/stages.json -- \

@@ -1,0 +1,79 @@
+//! Makes what the virtual board's card holds beside the program: models, and camera frames composed from the demonstration's photographs.
+//! `tests/system/run` calls it.
+//!
+//! `board_files OUT` writes `OUT/models/` and `OUT/frames/*.yuyv`, `*.mjpg`, `*.nv12`, `*.grey`, all 640×480. Exit code 3, with the reason, when the photographs were not fetched.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use facelatch_device::camera::scene::{Picture, Scene};
+use facelatch_device::decode::{encode_mjpeg, encode_yuyv};
+use facelatch_device::demo::photos::Photo;
+use facelatch_shared::quality::Gate;
+use facelatch_shared::vision::Eyes;
+use facelatch_shared::vision::manifest::Manifest;
+use facelatch_tests::{models, photos};
+
+fn main() -> ExitCode {
+    let Some(out) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: board_files OUT");
+        return ExitCode::from(2);
+    };
+    let (Some(imported), Some(photos)) = (models("board_files"), photos("board_files")) else {
+        return ExitCode::from(3);
+    };
+    match write(&out, imported, &photos) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("board_files: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(out: &Path, imported: &Path, photos: &Path) -> Result<(), Box<dyn Error>> {
+    let (models, frames) = (out.join("models"), out.join("frames"));
+    std::fs::create_dir_all(&models)?;
+    std::fs::create_dir_all(&frames)?;
+    // The imported detector beside our own small embedder.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let mut manifest = Manifest::load(imported)?;
+    manifest.models.retain(|entry| entry.name == "yunet");
+    std::fs::copy(imported.join(&manifest.models[0].file), models.join(&manifest.models[0].file))?;
+    for entry in Manifest::load(&own)?.models.into_iter().filter(|entry| entry.name == "compact") {
+        std::fs::copy(own.join(&entry.file), models.join(&entry.file))?;
+        manifest.models.push(entry);
+    }
+    manifest.save(&models)?;
+
+    let mut eyes = Eyes::load(&models, "yunet", "compact", Gate::OPEN, (320, 240))?;
+    let mut load = |name: &str| Photo::load(&photos.join(name), &mut eyes);
+    let (known, again, stranger) = (
+        load("face_recognition/obama.jpg")?,
+        load("face_recognition/obama2.jpg")?,
+        load("face_recognition/biden.jpg")?,
+    );
+    let both = known.at_the_door(0, 0.45, 0.25);
+    for (name, scene) in [
+        ("nobody", Scene::blank()),
+        ("known", known.at_the_door(0, 0.5, 0.5)),
+        ("known-nearer", known.at_the_door(0, 0.6, 0.55)),
+        ("again", again.at_the_door(0, 0.5, 0.5)),
+        ("stranger", stranger.at_the_door(0, 0.5, 0.5)),
+        ("two", stranger.beside(both, 0, 0.45, 0.75)),
+        ("dark", known.at_the_door(0, 0.5, 0.5).dimmed(0.15)),
+    ] {
+        save(&frames, name, &scene.finish())?;
+    }
+    Ok(())
+}
+
+fn save(frames: &Path, name: &str, picture: &Picture) -> Result<(), Box<dyn Error>> {
+    let mut bytes = Vec::new();
+    encode_yuyv(&picture.view(), &mut bytes);
+    std::fs::write(frames.join(format!("{name}.yuyv")), &bytes)?;
+    encode_mjpeg(&picture.view(), 90, &mut bytes)?;
+    std::fs::write(frames.join(format!("{name}.mjpg")), &bytes)?;
+    Ok(())
+}
