@@ -100,8 +100,7 @@ pub struct Signals {
 /// # Errors
 /// [`DaemonError`]: nothing was started, or a thread died. The lock is secured either way.
 pub fn run(config: Config, signals: &Signals) -> Result<(), DaemonError> {
-    let service = &config.service;
-    let mut heartbeat = Some(Heartbeat::start(service.watchdog.as_deref(), service.watchdog_timeout_s)?);
+    let mut heartbeat = None;
     let (mut config, mut before) = (config, None::<Config>);
     loop {
         let mut next = None;
@@ -148,6 +147,10 @@ fn run_once(
         }
         None => Box::new(NoLock),
     };
+    if heartbeat.is_none() {
+        let service = &config.service;
+        *heartbeat = Some(Heartbeat::start(service.watchdog.as_deref(), service.watchdog_timeout_s)?);
+    }
     let mut inputs: Box<dyn Inputs> = Box::new(GpioInputs::open(&config.inputs, Arc::clone(&clock))?);
     let keypad: Box<dyn Keypad> = match &config.keypad.device {
         Some(device) => Box::new(EventKeypad::open(device)?),

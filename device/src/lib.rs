@@ -26,4 +26,5 @@ pub mod daemon;
 pub mod selftest;
 pub mod demo;
 pub mod bench;
+pub mod soak;
 pub mod cli;

@@ -111,9 +111,10 @@ pub fn run(
         // Whatever ends the session, a panic included, ends the other threads.
         let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
         let (capture_out, stopping, capture_clock) = (to_session.clone(), &*stop, &*clock);
+        let capture_pace = pace.as_deref();
         scope.spawn(move || {
             supervised("capture", &capture_out, || {
-                capture(open_camera, producer, &capture_out, capture_clock, stopping);
+                capture(open_camera, producer, &capture_out, capture_pace, capture_clock, stopping);
             });
         });
         scope.spawn(move || {
@@ -145,6 +146,7 @@ fn capture(
     mut open: OpenCamera<'_>,
     mut out: Producer<RawFrame>,
     news: &SyncSender<News>,
+    pace: Option<&Pace>,
     clock: &dyn Clock,
     stop: &AtomicBool,
 ) {
@@ -155,12 +157,25 @@ fn capture(
         let ended = match open() {
             Ok(mut camera) => {
                 tracing::info!(camera = camera.describe(), "the camera is open");
-                stream(&mut *camera, &mut frame, &mut out, |_| {
+                // A camera that stalled may give what it held before, again at every opening. Nobody is let in on such a frame, and the camera
+                // is not back before it gives others.
+                let mut stale = if was_ok { 0 } else { STALE_FRAMES };
+                stream(&mut *camera, &mut frame, &mut out, |seq| {
+                    if stop.load(Ordering::SeqCst) {
+                        return Next::Stop;
+                    }
+                    if stale > 0 {
+                        stale -= 1;
+                        if let Some(pace) = pace {
+                            pace.done(seq);
+                        }
+                        return Next::Skip;
+                    }
                     backoff.succeeded();
                     if !std::mem::replace(&mut was_ok, true) {
                         let _ = news.send(News::Camera { ok: true });
                     }
-                    !stop.load(Ordering::SeqCst)
+                    Next::Publish
                 })
             }
             Err(error) => Some(error),
@@ -188,16 +203,25 @@ fn stream(
     camera: &mut dyn Camera,
     frame: &mut RawFrame,
     out: &mut Producer<RawFrame>,
-    mut go_on: impl FnMut(u64) -> bool,
+    mut next: impl FnMut(u64) -> Next,
 ) -> Option<CameraError> {
     loop {
         if let Err(error) = camera.next_frame(frame) {
             return Some(error);
         }
-        if !go_on(frame.seq) || out.publish(frame).is_err() {
-            return None;
+        match next(frame.seq) {
+            Next::Skip => {}
+            Next::Publish if out.publish(frame).is_ok() => {}
+            Next::Publish | Next::Stop => return None,
         }
     }
+}
+
+/// What becomes of a frame.
+enum Next {
+    Publish,
+    Skip,
+    Stop,
 }
 
 fn vision(
@@ -345,6 +369,8 @@ pub enum RunError {
 }
 
 const OBSERVATIONS: usize = 2;
+/// As many as a driver's queue holds.
+const STALE_FRAMES: u32 = 4;
 const FRAME_WAIT: Duration = Duration::from_millis(200);
 const CONTACTS_EVERY_MS: u64 = 50;
 /// A camera that gives frames and a vision thread that says nothing for so long: it hangs.

@@ -6,6 +6,7 @@
 mod daemon;
 pub mod demo;
 mod bench_stages;
+mod soak;
 mod people;
 mod events;
 mod status;
@@ -55,6 +56,8 @@ enum Command {
     GuardLock(secure::GuardArgs),
     /// Time each stage of the pipeline on a folder of pictures
     BenchStages(crate::bench::BenchArgs),
+    /// Play a hundred thousand frames through the whole door: does it grow, does it forget
+    Soak(crate::soak::SoakArgs),
 }
 
 impl Cli {
@@ -88,6 +91,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),
         Some(Command::GuardLock(args)) => secure::run_guard(&args),
         Some(Command::BenchStages(args)) => bench_stages::run(&args),
+        Some(Command::Soak(args)) => soak::run(&args),
     };
     match result {
         Ok(code) => code,
