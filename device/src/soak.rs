@@ -25,11 +25,12 @@ use crate::camera::scene::Scene;
 use crate::clock::{Clock, SimClock};
 use crate::config::{Config, ConfigError};
 use crate::control::{State, StateError};
-use crate::daemon::{load_eyes, session};
+use crate::daemon::{Rules, load_eyes, rules};
 use crate::demo::photos::{Photo, PhotoError};
 use crate::display::MemoryDisplay;
 use crate::door::{Door, FrameReport, Parts};
 use crate::inputs::fake::FakeInputs;
+use crate::inputs::keypad::NoKeypad;
 use crate::lock::fake::FakeLock;
 use crate::metrics::{STAGES, resident_bytes};
 use crate::runner::{self, NoUpkeep, RunError, Source, Watcher};
@@ -158,14 +159,18 @@ pub fn run(args: &SoakArgs, stop: Arc<AtomicBool>) -> Result<Report, SoakError> 
     let clock: Arc<dyn Clock> = sim;
     let (lock, _probe) = FakeLock::new(Arc::clone(&clock));
     let State { people, log, .. } = State::open_or_create(&config.door, &*clock)?;
+    let Rules { session, threshold, keeper } = rules(&config, &eyes, &log)?;
     let door = Door::start(Parts {
-        session: session(&config, &eyes)?,
+        session,
         people,
         log,
         lock: Box::new(lock),
         inputs: Box::new(FakeInputs::new()),
+        keypad: Box::new(NoKeypad),
         display: Box::new(Forgetful(MemoryDisplay::new())),
         clock: Arc::clone(&clock),
+        keeper,
+        threshold,
         binding: eyes.binding(),
         name: config.door.name.clone(),
     });
