@@ -346,7 +346,7 @@ impl Histogram {
         for (bucket, &count) in self.buckets.iter().enumerate() {
             below += u64::from(count);
             if below >= wanted {
-                return ((bucket as f64 + 0.5) / PER_OCTAVE as f64).exp2() as u32;
+                return ((bucket as f64 + 0.5) / PER_OCTAVE as f64).exp2().round() as u32;
             }
         }
         0
