@@ -2,7 +2,7 @@
 //!
 //! A print or a screen carries its points on one surface. Seen from elsewhere they move by a homography when it is flat, and nearly by a
 //! quadratic map when it is bent; a head's points move by their depth as well: the nose against the cheeks, the lips against the chin.
-//! [`motion`] measures both on the fiducials of two moments, with the depth of the generic 3D face
+//! `motion` measures both on the fiducials of two moments, with the depth of the generic 3D face
 //! ([`shape`](crate::align::shape)); [`Challenge`] decides over the frames of one track. Nothing here is learnt.
 //!
 //! It does not stop masks, nor a video of the person turning the head the way that happens to be asked for.
