@@ -49,7 +49,16 @@ fn keys(value: &serde_json::Value) -> Vec<&str> {
 
 #[test]
 fn help_shows_examples_and_exit_codes() {
-    for arguments in [&["--help"][..], &["models", "import", "--help"], &["evaluate", "lfw", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["models", "import", "--help"],
+        &["evaluate", "lfw", "--help"],
+        &["evaluate", "ytf", "--help"],
+        &["evaluate", "tracks", "--help"],
+        &["evaluate", "identify", "--help"],
+        &["evaluate", "sensitivity", "--help"],
+        &["cluster", "--help"],
+    ] {
         let output = facelatch(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(text(&output.stdout).contains("Examples:"), "{arguments:?}");
@@ -59,7 +68,11 @@ fn help_shows_examples_and_exit_codes() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_on_stderr() {
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 10] = [
+        &["evaluate", "identify", "--images", ".", "--fpir", "2"],
+        &["evaluate", "sensitivity", "--images", ".", "--pairs", "p", "--jpeg", "0"],
+        &["evaluate", "ytf", "--frames", ".", "--splits", "s", "--most-frames", "0"],
+        &["cluster", "--images", ".", "--linkage", "single"],
         &["modles"],
         &["models", "import", "--file", "x.onnx"],
         &["models", "import", "yunet", "--file", "x.onnx"],
@@ -167,4 +180,49 @@ fn a_wrong_pairs_file_names_its_line() {
     let output = facelatch(&arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("pairs.txt line 3: 2 fields"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_splits_file_names_its_line_and_the_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let splits = dir.path().join("splits.txt");
+    std::fs::write(&splits, "1, Ann/0, Ann/1, 1\n1, Ann/0, Bob/0, maybe\n").unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output = facelatch(&[
+        "evaluate",
+        "ytf",
+        "--frames",
+        path,
+        "--splits",
+        splits.to_str().unwrap(),
+        "--models",
+        path,
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("splits.txt line 2: 'maybe'") && said.contains("hint: a line is"), "{said}");
+}
+
+#[test]
+fn stills_become_tracks_in_the_protocols_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("stills");
+    for (name, number) in [("Ann", 1), ("Ann", 2), ("Bob", 1)] {
+        std::fs::create_dir_all(images.join(name)).unwrap();
+        let path = images.join(format!("{name}/{name}_{number:04}.jpg"));
+        image::RgbImage::from_pixel(16, 16, image::Rgb([90, 120, 60])).save(path).unwrap();
+    }
+    let pairs = dir.path().join("pairs.txt");
+    std::fs::write(&pairs, "1\nAnn 1 2\nAnn 1 Bob 1\n").unwrap();
+    let out = dir.path().join("tracks");
+    let at = |path: &Path| path.to_str().unwrap().to_owned();
+    let (images, pairs, folder) = (at(&images), at(&pairs), at(&out));
+    let arguments =
+        ["evaluate", "tracks", "--images", &images, "--pairs", &pairs, "--out", &folder, "--frames", "3"];
+    let output = facelatch(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("3 tracks of 3 frames made from stills"));
+    assert!(out.join("Bob/1/0.2.jpg").is_file());
+    let splits = std::fs::read_to_string(out.join("splits.txt")).unwrap();
+    assert!(splits.contains("1, Ann/1, Ann/2, 1") && splits.contains("1, Ann/1, Bob/1, 0"), "{splits}");
 }

@@ -94,7 +94,7 @@ pub fn agreement(groups: &[Vec<usize>], people: &[usize]) -> Agreement {
     Agreement { precision, recall, f1 }
 }
 
-/// Groups of at least `least` faces as blocks of thumbnails, `columns` a row, a coloured bar at the left of each group, largest first; what does not fit
+/// Groups of at least `least` faces as blocks of thumbnails, at most `columns` a row, a coloured bar at the left of each group, largest first; what does not fit
 /// into `most_rows` rows is left out. `thumbnails[i]` is face i, [`THUMBNAIL_PX`] square. Returns the picture and how many groups it shows.
 #[must_use]
 pub fn sheet(
@@ -104,6 +104,8 @@ pub fn sheet(
     least: usize,
     most_rows: u32,
 ) -> (RgbImage, usize) {
+    let largest = groups.iter().map(Vec::len).max().unwrap_or(1) as u32;
+    let columns = columns.min(largest).max(1);
     let rows = |group: &Vec<usize>| (group.len() as u32).div_ceil(columns);
     let mut shown = Vec::new();
     let mut used = 0;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use facelatch_shared::vision::contract::ManifestEntry;
 use serde_json::json;
 
-use super::{EyesArgs, models_json, models_text, percent, write};
+use super::{EyesArgs, models_json, models_text, percent, rate, write};
 use crate::cli::Failure;
 use crate::evaluate::lfw::{self, Job, Report};
 use crate::evaluate::operating_point::Applied;
@@ -160,21 +160,21 @@ fn report_text(report: &Report, models: &[ManifestEntry; 2], calibrate: Option<&
     }
     if let Some(val) = report.val_at_far_1e3 {
         text += &format!(
-            "VAL at FAR 1e-3   {:.2} ± {} (standard error), thresholds from the other folds; FAR there {:.1e}\n",
+            "VAL at FAR 1e-3   {:.2} ± {} (standard error), thresholds from the other folds; FAR there {}\n",
             val.mean * 100.0,
             percent(val.std_error),
-            val.far
+            rate(val.far)
         );
     }
     for point in &report.operating_points {
         text += &format!(
-            "threshold {:.3}   chosen for FAR {:.0e} on {} other impostor pairs: FAR {:.1e} [{:.1e}, {:.1e}], TAR {} [{}, {}]\n",
+            "threshold {:.3}   chosen for FAR {:.0e} on {} other impostor pairs: FAR {} [{}, {}], TAR {} [{}, {}]\n",
             point.threshold,
             point.asked,
             point.calibration_impostors,
-            point.far,
-            point.far_interval.low,
-            point.far_interval.high,
+            rate(point.far),
+            rate(point.far_interval.low),
+            rate(point.far_interval.high),
             percent(point.tar),
             percent(point.tar_interval.low),
             percent(point.tar_interval.high),

@@ -161,6 +161,11 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
+/// A small rate: `1.2e-2`, or `0`.
+fn rate(share: f64) -> String {
+    if share == 0.0 { "0".into() } else { format!("{share:.1e}") }
+}
+
 /// Writes a file that a report asks for.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text)

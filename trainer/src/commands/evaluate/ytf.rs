@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use facelatch_shared::vision::contract::ManifestEntry;
 use serde_json::json;
 
-use super::{EyesArgs, models_json, models_text, percent};
+use super::{EyesArgs, models_json, models_text, percent, rate};
 use crate::cli::{Failure, FailureKind};
 use crate::evaluate::ytf::{self, Compare, Job, Report, Splits, YtfError};
 use crate::progress::Bar;
@@ -83,10 +83,10 @@ fn report_text(report: &Report, models: &[ManifestEntry; 2]) -> String {
     );
     if let Some(val) = report.val_at_far_1e3 {
         text += &format!(
-            "VAL at FAR 1e-3   {:.2} ± {} (standard error), FAR there {:.1e}\n",
+            "VAL at FAR 1e-3   {:.2} ± {} (standard error), FAR there {}\n",
             val.mean * 100.0,
             percent(val.std_error),
-            val.far
+            rate(val.far)
         );
     }
     text += &format!("equal error rate  {}\n", percent(report.equal_error_rate));
