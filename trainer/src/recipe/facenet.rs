@@ -54,6 +54,9 @@ pub struct FacenetSettings {
     pub bf16: bool,
     /// Share of identities held out.
     pub held_out: f64,
+    /// Seed of who is held out: apart from `seed`, so that runs of several seeds are measured on the same people, and a second version on
+    /// none that the first learnt from.
+    pub split_seed: u64,
     /// Most faces of the held-out part that one evaluation uses.
     pub held_out_faces: usize,
     /// Threads of libtorch.
@@ -93,6 +96,7 @@ impl Default for FacenetSettings {
             ema: 0.99,
             bf16: true,
             held_out: 0.05,
+            split_seed: 1,
             held_out_faces: 600,
             threads: 2,
             shape: Shape::default(),
@@ -197,7 +201,7 @@ impl Recipe for FacenetRecipe {
         let pictures = Pictures::open(&job.data).map_err(TrainError::recipe)?;
         let rows = pictures.rows();
         let usable: Vec<bool> = rows.iter().map(|row| row.identity.is_some() && !row.masked).collect();
-        let split = dataset::split::by_identity(rows, &usable, settings.held_out, settings.seed);
+        let split = dataset::split::by_identity(rows, &usable, settings.held_out, settings.split_seed);
         let people = People::new(rows, &split.train);
         if people.several() < 2 {
             return Err(TrainError::TooFewFaces {
@@ -449,7 +453,7 @@ const IMPOSTOR_PAIRS: usize = 20_000;
 impl HeldOut {
     fn new(faces: &Faces, people: &People, settings: &FacenetSettings) -> Self {
         let draw = Draw { people: people.several(), faces: FACES_EACH, others: 0 };
-        let mut chosen = people.batch(draw, settings.seed, u64::MAX);
+        let mut chosen = people.batch(draw, settings.split_seed, u64::MAX);
         chosen.truncate(settings.held_out_faces);
         chosen.retain(|&(row, _)| faces.canvas(row).is_some());
         let mut pairs = Vec::new();
@@ -458,7 +462,7 @@ impl HeldOut {
                 pairs.push((i as i64, j as i64, true));
             }
         }
-        let mut random = Random::new(settings.seed, Stream::Split, 1);
+        let mut random = Random::new(settings.split_seed, Stream::Split, 1);
         if chosen.iter().any(|c| c.1 != chosen[0].1) {
             let mut impostors = 0;
             while impostors < IMPOSTOR_PAIRS {
