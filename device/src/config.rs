@@ -37,6 +37,8 @@ pub struct Config {
     pub decision: DecisionConfig,
     /// Times of the session.
     pub session: SessionConfig,
+    /// What is done against photographs.
+    pub liveness: LivenessConfig,
     /// Who may enter when.
     pub access: AccessConfig,
     /// How people are enrolled at the door.
@@ -144,6 +146,32 @@ pub struct DecisionConfig {
     pub pin_timeout_s: u8,
     /// So many seconds after somebody went in, the same face opens nothing; 0 switches it off.
     pub anti_passback_s: u32,
+}
+
+/// What is done against photographs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LivenessConfig {
+    /// Left out: a head turn, where a lock is wired; such a door must say so to do without.
+    pub mode: Option<LivenessMode>,
+    /// Time to turn the head, in seconds.
+    pub timeout_s: u8,
+}
+
+/// What is done against photographs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LivenessMode {
+    /// Nothing: a photograph opens the door.
+    Off,
+    /// A head turn is asked for.
+    Challenge,
+}
+
+impl Default for LivenessConfig {
+    fn default() -> Self {
+        Self { mode: None, timeout_s: 8 }
+    }
 }
 
 /// What is asked for beside the face.
@@ -256,6 +284,21 @@ impl Config {
         }
     }
 
+    /// What is done against photographs at this door, whose eyes find fiducials or not.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoLiveness`] when a head turn is to be asked for and could not be seen, or when a door with a lock does not say
+    /// that it does without.
+    pub fn liveness(&self, finds_fiducials: bool) -> Result<LivenessMode, ConfigError> {
+        match self.liveness.mode {
+            Some(LivenessMode::Off) => Ok(LivenessMode::Off),
+            Some(LivenessMode::Challenge) if finds_fiducials => Ok(LivenessMode::Challenge),
+            None if self.lock.is_none() => Ok(LivenessMode::Off),
+            None if finds_fiducials => Ok(LivenessMode::Challenge),
+            _ => Err(ConfigError::NoLiveness),
+        }
+    }
+
     /// Where the threshold comes from: configured, else by the gallery's size from `table`, else the embedder's own fixed one.
     ///
     /// # Errors
@@ -335,6 +378,9 @@ impl Config {
                 "service.watchdog_timeout_s is {}: 2 to 600 seconds",
                 self.service.watchdog_timeout_s
             ));
+        }
+        if !(3..=60).contains(&self.liveness.timeout_s) {
+            return Err(format!("liveness.timeout_s is {}: 3 to 60 seconds", self.liveness.timeout_s));
         }
         if let Some(fault) = self.gate.fault() {
             return Err(format!("[gate]: {fault}"));
@@ -482,6 +528,14 @@ pub enum ConfigError {
         /// What, where, and what is allowed.
         what: String,
     },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes, without which the ways to turn the head could be foretold")]
+    NoEntropy,
+    /// A head turn cannot be seen.
+    #[error(
+        "a head turn is asked for before a lock opens, and it takes a fiducials net to see one: name it in models.fiducials, or set liveness.mode = \"off\"; a photograph of a face opens the door then"
+    )]
+    NoLiveness,
     /// Nothing says how close is close enough.
     #[error(
         "the embedder {embedder} carries no threshold: measure one with `facelatch evaluate` and set decision.threshold"
@@ -543,6 +597,18 @@ mod tests {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_door_with_a_lock_says_so_when_it_does_without_liveness() {
+        let lock = "[lock]\nkind = \"strike\"\nactive_low = false\nchip = \"/dev/gpiochip0\"\nline = 3\n";
+        let liveness = |text: &str, finds| Config::parse(text).unwrap().liveness(finds).ok();
+        assert_eq!(liveness(lock, true), Some(LivenessMode::Challenge));
+        assert_eq!(liveness(lock, false), None);
+        assert_eq!(liveness(&format!("{lock}[liveness]\nmode = \"off\""), false), Some(LivenessMode::Off));
+        assert_eq!(liveness("", true), Some(LivenessMode::Off), "nothing is released");
+        assert_eq!(liveness("[liveness]\nmode = \"challenge\"", true), Some(LivenessMode::Challenge));
+        assert_eq!(liveness("[liveness]\nmode = \"challenge\"", false), None);
     }
 
     #[test]

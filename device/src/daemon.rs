@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use embedded_graphics::geometry::Size;
+use facelatch_shared::gallery::Entropy as _;
 use facelatch_shared::vision::{Eyes, VisionError};
 use thiserror::Error;
 
@@ -14,7 +15,7 @@ use crate::access::{ThresholdSource, Timekeeper};
 use crate::camera::Camera;
 use crate::camera::v4l::V4lCamera;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, PanelConfig};
+use crate::config::{Config, ConfigError, LivenessMode, PanelConfig};
 use crate::control::{ControlError, Limits, Server, State, StateError};
 use crate::display::{
     Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay, Screen, ServiceReason, spi_panel,
@@ -31,7 +32,8 @@ use crate::lock::none::NoLock;
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsError};
 use crate::runner::{self, Ended, NoWatcher, RunError, Source, Upkeep};
-use crate::session::{Policy, Session};
+use crate::session::{LivenessPolicy, Policy, Session};
+use crate::store::SystemEntropy;
 
 /// Loads the configured models.
 ///
@@ -70,6 +72,14 @@ pub fn rules(config: &Config, eyes: &Eyes, log: &EventLog) -> Result<Rules, Conf
     let threshold = threshold_source(config, eyes)?;
     let past = log.past();
     let wrong = |what| ConfigError::Invalid { path: "[access]".into(), what };
+    let ask = config.liveness(eyes.finds_fiducials())? == LivenessMode::Challenge;
+    if !ask {
+        tracing::warn!("liveness is off: a photograph of a face opens this door");
+    }
+    let mut seed = [0; 16];
+    SystemEntropy.fill(&mut seed).map_err(|_| ConfigError::NoEntropy)?;
+    let timeout_s = config.liveness.timeout_s;
+    let liveness = LivenessPolicy { ask, mirrored: config.camera.mirror, timeout_s, seed };
     let policy = Policy {
         rule: config.rule(&threshold),
         times: config.session.clone(),
@@ -78,6 +88,7 @@ pub fn rules(config: &Config, eyes: &Eyes, log: &EventLog) -> Result<Rules, Conf
         second_factor: config.decision.second_factor,
         pin_timeout_s: config.decision.pin_timeout_s,
         anti_passback_s: config.decision.anti_passback_s,
+        liveness,
         door: config.door.name.clone(),
     };
     let keeper = Timekeeper::new(config.access.zone().map_err(wrong)?, past.newest);

@@ -350,7 +350,7 @@ impl Door {
             templates: u32::try_from(self.parts.people.templates()).unwrap_or(u32::MAX),
             local: self.parts.session.local_time(),
             barred: self.parts.session.is_barred(),
-            liveness: Liveness::Off,
+            liveness: if self.parts.session.asks_for_turns() { Liveness::Challenge } else { Liveness::Off },
         }
     }
 

@@ -51,7 +51,16 @@ pub fn look_up(observation: &mut Observation, people: &People, binding: ModelBin
         .and_then(|best| people.get(best.subject))
         .map(|person| Known { name: person.name, state: person.state, rights: person.rights });
     observation.timings.match_us = micros_since(start);
-    LookedUp { sighting: Sighting::Probe(Matched { track: probe.track, template, report, who }), report }
+    LookedUp {
+        sighting: Sighting::Probe(Matched {
+            track: probe.track,
+            template,
+            report,
+            who,
+            fiducials: probe.fiducials,
+        }),
+        report,
+    }
 }
 
 /// What [`look_up`] found: the session's input, and the bare scores for whoever watches.

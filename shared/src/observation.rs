@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::align::Fiducials68;
 use crate::detection::{Detection, Faces};
 use crate::embedding::Embedding;
 use crate::quality::{Quality, Unusable};
@@ -41,6 +42,8 @@ pub struct Probe {
     pub quality: Quality,
     /// Who it is, as a vector.
     pub embedding: Embedding,
+    /// Its 68 points, where the door has a net for them.
+    pub fiducials: Option<Fiducials68>,
 }
 
 /// Microseconds spent in each stage of one frame; zero for a stage that did not run.

@@ -11,6 +11,7 @@ mod people;
 mod events;
 mod status;
 mod orders;
+mod liveness_rates;
 mod config;
 mod secure;
 mod selftest;
@@ -49,6 +50,7 @@ enum Command {
     Unbar(orders::UnbarArgs),
     AcceptClock(orders::AcceptClockArgs),
     HashPin(orders::HashPinArgs),
+    LivenessRates(liveness_rates::Args),
     Config(config::Args),
     Secure(secure::Args),
     Selftest(selftest::Args),
@@ -86,6 +88,7 @@ pub fn run(cli: Cli) -> ExitCode {
             load_config(config).and_then(|config| orders::accept_clock(args, &config))
         }
         Some(Command::HashPin(args)) => orders::hash_pin(args),
+        Some(Command::LivenessRates(args)) => liveness_rates::run(&args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),
         Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),

@@ -1,6 +1,7 @@
 //! One screen of every kind, for the installer's panel check, the pictures in documents and the tests.
 
 use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
+use facelatch_shared::liveness::Turn;
 use facelatch_shared::person::Name;
 
 impl Instruction {
@@ -58,6 +59,8 @@ impl Screen {
             Self::ExitGranted,
             Self::NotRecognised,
             Self::Suspended,
+            Self::TurnHead(Turn::Left),
+            Self::TurnHead(Turn::Right),
             Self::EnterPin { typed: 2 },
             Self::Barred,
             Self::LockedOut { seconds_left: 18, seconds_total: 30 },
@@ -84,10 +87,10 @@ mod tests {
         let examples = Screen::examples(&name, &name);
         let slugs: BTreeSet<&str> = examples.iter().map(Screen::slug).collect();
         assert_eq!(slugs.len(), examples.len());
-        // 17 variants; four of them come in kinds of their own.
+        // 18 variants; five of them come in kinds of their own, two ways to turn among them.
         let kinds =
             Instruction::ALL.len() + NotNow::ALL.len() + EnrolProblem::ALL.len() + ServiceReason::ALL.len();
-        assert_eq!(slugs.len(), 17 - 4 + kinds);
+        assert_eq!(slugs.len(), 18 - 5 + kinds + 2);
         assert!(slugs.iter().all(|s| s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Icon {
     MemoryCard,
     PadlockOff,
     Wrench,
+    HeadLeft,
+    HeadRight,
     Clock,
     Calendar,
     Keypad,
@@ -177,6 +179,8 @@ impl Icon {
                 d.path(2.6, &[(12.0, 8.4), (12.0, 13.0)]);
                 d.fill(Shape::Disc { at: at(12.0, 17.4), radius: 1.5 });
             }
+            Self::HeadLeft => d.turned_head(-1.0),
+            Self::HeadRight => d.turned_head(1.0),
             Self::Clock => {
                 d.line(Shape::Disc { at: at(12.0, 12.0), radius: 9.6 });
                 d.path(WIDTH, &[(12.0, 5.8), (12.0, 12.0), (16.4, 15.2)]);
@@ -252,6 +256,17 @@ impl Drawing<'_> {
         let mouth = at(centre.x, centre.y + 0.9 * size);
         let smile = Shape::Arc { at: mouth, radius: 3.3 * size, from: 0.37, sweep: 0.26 };
         self.stroke(WIDTH * 0.8, smile);
+    }
+
+    /// A face that looks to one side, and an arrow that way.
+    fn turned_head(&mut self, side: f32) {
+        let x = |from_middle: f32| 12.0 + side * from_middle;
+        self.line(Shape::Oval { at: at(x(-1.5), 8.6), rx: 6.6, ry: 8.0 });
+        for (eye, radius) in [(0.4, 1.15), (3.2, 1.0)] {
+            self.fill(Shape::Disc { at: at(x(eye), 7.4), radius });
+        }
+        self.path(2.6, &[(x(-9.5), 20.6), (x(9.0), 20.6)]);
+        self.arrow_head(at(x(9.8), 20.6), at(side, 0.0), 4.0);
     }
 
     /// Four arrows on the diagonals: heads at `head` from the grid's corners, tails at `tail`.

@@ -1,5 +1,6 @@
 //! The panel: what it may show, and where it can be drawn.
 
+use facelatch_shared::liveness::Turn;
 use facelatch_shared::person::Name;
 use thiserror::Error;
 
@@ -56,6 +57,8 @@ pub enum Screen {
     Suspended,
     /// Known, but not let in, and what to do about it.
     NotNow(NotNow),
+    /// Recognised; a head turn is asked for.
+    TurnHead(Turn),
     /// Recognised; the PIN is asked for.
     EnterPin {
         /// Digits typed.
@@ -114,6 +117,8 @@ impl Screen {
             Self::NotRecognised => "not-recognised",
             Self::Suspended => "suspended",
             Self::NotNow(reason) => reason.slug(),
+            Self::TurnHead(Turn::Left) => "turn-left",
+            Self::TurnHead(Turn::Right) => "turn-right",
             Self::EnterPin { .. } => "enter-pin",
             Self::Barred => "barred",
             Self::LockedOut { .. } => "locked-out",

@@ -7,6 +7,7 @@ use super::text::displayable;
 use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
 use embedded_graphics::draw_target::DrawTarget;
 use embedded_graphics::pixelcolor::Rgb888;
+use facelatch_shared::liveness::Turn;
 
 /// Draws `screen` over the whole of `target`, laid out from its size: made for 480×320 and 240×240, sound at any.
 ///
@@ -81,6 +82,12 @@ impl Card {
             Screen::NotRecognised => Self::new(Tone::Refused, Icon::Cross, "Not recognised", AGAIN),
             Screen::Suspended => Self::new(Tone::Refused, Icon::Barred, "No access now", ASK),
             Screen::NotNow(reason) => Self::not_now(*reason),
+            Screen::TurnHead(Turn::Left) => {
+                Self::new(Tone::Guide, Icon::HeadLeft, "Turn left", "Your head, a little")
+            }
+            Screen::TurnHead(Turn::Right) => {
+                Self::new(Tone::Guide, Icon::HeadRight, "Turn right", "Your head, a little")
+            }
             Screen::EnterPin { typed } => Self {
                 progress: Progress::Steps { taken: *typed, wanted: (*typed).max(LEAST_PIN) },
                 ..Self::new(Tone::Guide, Icon::Keypad, "Enter your PIN", "Then press #")

@@ -1,20 +1,22 @@
 //! The door's mind: a pure state machine. Sightings, contacts, keys and time in; lock orders, log entries and one screen out.
 //!
 //! It neither reads a clock nor touches hardware, so that every lock-out and alarm is tested without sleeping. The lock is released by
-//! two things only: a [`Verdict::Match`](facelatch_shared::decision::Verdict) of an active person who may enter now and has given the second
+//! two things only: a [`Verdict::Match`](facelatch_shared::decision::Verdict) of an active person who may enter now, has turned the head and given the second
 //! factor where one is asked for, and a request to exit.
 //!
 //! One file a concern: [`watch`] recognises, [`attempts`] counts failures, [`factor`] asks for the PIN, [`passage`] moves the lock and
-//! watches the door, [`enrol`] takes views.
+//! watches the door, [`liveness`] asks for a head turn, [`enrol`] takes views.
 
 mod attempts;
 mod enrol;
 mod factor;
 mod hints;
+mod liveness;
 mod passage;
 mod watch;
 
 use facelatch_shared::access::{Authority, PinHash, Rights};
+use facelatch_shared::align::Fiducials68;
 use facelatch_shared::decision::{DecisionRule, Evidence};
 use facelatch_shared::embedding::Template;
 use facelatch_shared::event::{EnrolFailure, EventKind};
@@ -39,6 +41,8 @@ pub use attempts::History;
 use enrol::Enrolling;
 use factor::Factor;
 use hints::Hints;
+pub use liveness::LivenessPolicy;
+use liveness::Turning;
 use passage::Alarm;
 
 /// What the session is told.
@@ -100,6 +104,8 @@ pub struct Matched {
     pub report: Option<MatchReport>,
     /// The best, as far as it matters here.
     pub who: Option<Known>,
+    /// The face's points, where the door has a net for them.
+    pub fiducials: Option<Fiducials68>,
 }
 
 /// What the session needs to know of an enrolled person.
@@ -159,6 +165,8 @@ pub struct Policy {
     pub pin_timeout_s: u8,
     /// So long the same face opens nothing after somebody went in; 0: at once again.
     pub anti_passback_s: u32,
+    /// What is done against photographs.
+    pub liveness: LivenessPolicy,
     /// The door's name.
     pub door: Name,
 }
@@ -180,6 +188,8 @@ pub struct Session {
     camera_ok: bool,
     lock_ok: bool,
     hints: Hints,
+    /// Head turns asked for so far.
+    challenges: u64,
     last_enrolment: Enrolment,
 }
 
@@ -188,6 +198,8 @@ pub struct Session {
 enum Phase {
     /// Looking out for people.
     Watching,
+    /// Someone was recognised and must turn the head.
+    Challenging(Turning),
     /// Someone was recognised and must type the PIN.
     AskingPin(Factor),
     /// Someone is being let in.
@@ -219,6 +231,7 @@ impl Session {
             camera_ok: true,
             lock_ok: true,
             hints: Hints::default(),
+            challenges: 0,
             last_enrolment: Enrolment::None,
         }
     }
@@ -269,6 +282,7 @@ impl Session {
             Phase::LockedOut { until } => {
                 Screen::LockedOut { seconds_left: seconds_left(*until, now), seconds_total: self.lockout_s() }
             }
+            Phase::Challenging(turning) => Screen::TurnHead(turning.asked),
             Phase::AskingPin(factor) => Screen::EnterPin { typed: factor.typed() },
             Phase::Enrolling(enrolling) => Screen::Enrol {
                 name: enrolling.name.clone(),
@@ -327,6 +341,12 @@ impl Session {
         self.local
     }
 
+    /// Whether a head turn is asked for.
+    #[must_use]
+    pub const fn asks_for_turns(&self) -> bool {
+        self.policy.liveness.ask
+    }
+
     /// The schedules.
     #[must_use]
     pub const fn calendar(&self) -> &Calendar {
@@ -358,6 +378,7 @@ impl Session {
             match &self.phase {
                 Phase::Enrolling(enrolling) if enrolling.storing => {}
                 Phase::Enrolling(_) => self.end_enrol(now, EnrolFailure::TimedOut, actions),
+                Phase::Challenging(_) => self.not_turned(now, actions),
                 Phase::AskingPin(_) => self.pin_timed_out(now, actions),
                 _ => self.watch(),
             }
@@ -374,7 +395,7 @@ impl Session {
     }
 
     fn people_changed(&mut self) {
-        if matches!(self.phase, Phase::AskingPin(_)) {
+        if matches!(self.phase, Phase::AskingPin(_) | Phase::Challenging(_)) {
             self.watch();
         }
         self.evidence.clear();
@@ -389,6 +410,7 @@ impl Phase {
             | Self::Exiting { until }
             | Self::Telling { until, .. }
             | Self::LockedOut { until } => Some(*until),
+            Self::Challenging(turning) => Some(turning.until),
             Self::AskingPin(factor) => Some(factor.until),
             Self::Enrolling(enrolling) => Some(enrolling.deadline),
         }
@@ -425,3 +447,5 @@ const TELL_MS: u64 = 3_000;
 mod tests;
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod liveness_tests;

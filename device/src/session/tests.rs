@@ -25,6 +25,7 @@ pub(super) fn policy() -> Policy {
         second_factor: SecondFactor::None,
         pin_timeout_s: 20,
         anti_passback_s: 0,
+        liveness: LivenessPolicy::default(),
         door: name("Lab"),
     }
 }
@@ -113,6 +114,7 @@ pub(super) fn matched(who: u32, similarity: f32, state: PersonState) -> Matched 
         template: template(who),
         report: Some(MatchReport { best: Some(best), runner_up: None, templates: 1 }),
         who: Some(Known { name: name("Ada"), state, rights: Rights::default() }),
+        fiducials: None,
     }
 }
 
@@ -122,6 +124,7 @@ fn nobody_known(view: u32) -> Input {
         template: template(view),
         report: Some(MatchReport::default()),
         who: None,
+        fiducials: None,
     }))
 }
 

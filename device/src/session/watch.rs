@@ -4,6 +4,7 @@ use facelatch_shared::access::PinHash;
 use facelatch_shared::decision::Verdict;
 use facelatch_shared::event::{EventKind, Refusal};
 use facelatch_shared::gallery::Candidate;
+use facelatch_shared::observation::TrackId;
 use facelatch_shared::person::{Name, PersonState};
 use facelatch_shared::time::Millis;
 
@@ -25,6 +26,7 @@ impl Session {
         let ready = self.lock_ok && self.alarm.is_none() && !self.attempts.barred;
         match &mut self.phase {
             Phase::Watching if ready => self.weigh(now, matched, actions),
+            Phase::Challenging(_) if ready => self.turning(now, matched, actions),
             Phase::Enrolling(enrolling) if !enrolling.storing => self.take_view(now, matched, actions),
             _ => {}
         }
@@ -41,7 +43,7 @@ impl Session {
                 // The last frame may have elected another than the window did: wait for the next.
                 Some(known) if report.best.is_some_and(|best| best.subject == candidate.subject) => {
                     match self.may_enter(now, known, candidate) {
-                        Ok(pending) => self.go_on(now, pending, actions),
+                        Ok(pending) => self.go_on(now, pending, matched.track, actions),
                         Err(reason) => self.refuse(now, reason, Some(candidate), actions),
                     }
                 }
@@ -67,8 +69,17 @@ impl Session {
     }
 
     /// The next thing that is asked for, or the door.
-    fn go_on(&mut self, now: Millis, pending: Pending, actions: &mut Actions) {
+    fn go_on(&mut self, now: Millis, pending: Pending, track: TrackId, actions: &mut Actions) {
         self.evidence.clear();
+        if self.policy.liveness.ask {
+            self.ask_turn(now, pending, track);
+        } else {
+            self.ask_factor(now, pending, actions);
+        }
+    }
+
+    /// The PIN where it is asked for, else the door.
+    pub(super) fn ask_factor(&mut self, now: Millis, pending: Pending, actions: &mut Actions) {
         match self.policy.second_factor {
             SecondFactor::Pin => self.ask_pin(now, pending),
             SecondFactor::None => self.admit(now, pending, actions),

@@ -127,6 +127,12 @@ impl Eyes {
         &self.chip
     }
 
+    /// Whether observations carry fiducials.
+    #[must_use]
+    pub const fn finds_fiducials(&self) -> bool {
+        false
+    }
+
     /// What templates made by this embedder are bound to.
     #[must_use]
     pub const fn binding(&self) -> ModelBinding {
@@ -174,7 +180,7 @@ impl Eyes {
             return Ok(Err(Unusable::BadGeometry));
         }
         let embedding = timed(&mut timings.embed_us, || self.embedder.embed(&self.chip))?;
-        Ok(Ok(Probe { track, detection: *detection, quality, embedding }))
+        Ok(Ok(Probe { track, detection: *detection, quality, embedding, fiducials: None }))
     }
 }
 
