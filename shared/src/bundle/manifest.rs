@@ -97,7 +97,7 @@ impl core::str::FromStr for Version {
 pub struct Section {
     /// What it is.
     pub kind: SectionKind,
-    /// Its file name: letters, digits, `-`, `_`, `.`.
+    /// Its file name: letters, digits, `-`, `_`, `.`; begins with a letter or digit.
     pub name: heapless::String<64>,
     /// Its length in bytes.
     pub length: u32,
@@ -273,7 +273,8 @@ impl Section {
     fn check(&self) -> Result<(), BundleError> {
         let bad = |what| Err(BundleError::Malformed { what });
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(plain) {
+        // Doors keep files of their own beside these, under names that begin otherwise.
+        if !self.name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !self.name.chars().all(plain) {
             return bad("a section's name is no plain file name");
         }
         if self.length == 0 || self.length > MAX_SECTION {

@@ -124,7 +124,7 @@ enum Place {
         length: usize,
     },
     Chunks {
-        accepted: Accepted,
+        accepted: alloc::boxed::Box<Accepted>,
         section: u16,
         chunk: u32,
     },
@@ -201,7 +201,7 @@ impl<'a> Stream<'a> {
                 }
                 let accepted = judge(&self.held, self.trust, &self.platform).map_err(Stop::Bundle)?;
                 sink.header(&accepted).map_err(Stop::Sink)?;
-                self.place = Place::Chunks { accepted, section: 0, chunk: 0 };
+                self.place = Place::Chunks { accepted: accepted.into(), section: 0, chunk: 0 };
                 self.held.clear();
             }
             Place::Chunks { accepted, section, chunk } => {

@@ -128,7 +128,7 @@ fn refusal(file: &[u8], door: Platform<'_>) -> BundleError {
 
 #[test]
 fn a_good_bundle_comes_through_whole_in_pieces_of_any_length() {
-    let network: Vec<u8> = (0..100_000_u32).map(|i| (i * 7919 >> 3) as u8).collect();
+    let network: Vec<u8> = (0..100_000_u32).map(|i| ((i * 7919) >> 3) as u8).collect();
     let file = good(&network);
     let contents = [&b"[[models]]"[..], &network, b"probes"].concat();
     for piece in [1, 7, 4096, CHUNK_BYTES, file.len()] {
@@ -291,7 +291,7 @@ fn oversized_fields_are_refused_before_they_are_read() {
     assert_eq!(refusal(b"PK\x03\x04 something else", door()), BundleError::NotABundle);
     assert_eq!(refusal(b"FLATCHB2            ", door()), BundleError::Format { actual: 2 });
     let long = |name: &str| Section::of(SectionKind::Network, name, b"x");
-    for name in ["", ".hidden", "a/b.onnx", "..", "a b", &"n".repeat(65)] {
+    for name in ["", ".hidden", "_header", "a/b.onnx", "..", "a b", &"n".repeat(65)] {
         assert!(matches!(long(name), Err(BundleError::Malformed { .. })), "{name}");
     }
     assert!(matches!(Section::of(SectionKind::Network, "a", b""), Err(BundleError::Malformed { .. })));
