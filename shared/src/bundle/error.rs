@@ -140,3 +140,35 @@ pub enum BundleError {
         what: &'static str,
     },
 }
+
+impl BundleError {
+    /// The reason in a word, for logs.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotABundle => "not_a_bundle",
+            Self::Format { .. } => "format",
+            Self::HeaderTooLong { .. } => "header_too_long",
+            Self::Malformed { .. } => "malformed",
+            Self::Truncated { .. } => "truncated",
+            Self::TrailingBytes => "trailing_bytes",
+            Self::Unsigned => "unsigned",
+            Self::UnknownKey => "unknown_key",
+            Self::RevokedKey => "revoked_key",
+            Self::BadSignature => "bad_signature",
+            Self::TooFewSignatures { .. } => "too_few_signatures",
+            Self::BadRoot { .. } => "bad_root",
+            Self::RootGap { .. } => "root_gap",
+            Self::RootExpired => "root_expired",
+            Self::OldCounter { .. } => "old_counter",
+            Self::Expired { .. } => "expired",
+            Self::ClockBehind { .. } => "clock_behind",
+            Self::OtherBoard => "other_board",
+            Self::OldFirmware { .. } => "old_firmware",
+            Self::UnknownContract => "unknown_contract",
+            Self::BadChunk { .. } => "bad_chunk",
+            Self::NoSuchChunk { .. } => "no_such_chunk",
+            Self::Section { .. } => "section",
+        }
+    }
+}
