@@ -4,8 +4,15 @@ use super::contract::{Alignment, ManifestEntry, ModelKind};
 use super::embed::TEMPLATE_QUANTIZATION;
 
 /// Everything that this release computes. Names carry their version; one is added with the code that computes it.
-pub const CONTRACTS: &[&str] =
-    &["network/yunet", "network/embedding", "similarity/arcface112/1", TEMPLATE_QUANTIZATION];
+pub const CONTRACTS: &[&str] = &[
+    "network/yunet",
+    "network/embedding",
+    "none/arcface112/1",
+    "similarity/arcface112/1",
+    "warp2d/arcface112/1",
+    "frontal3d/arcface112/1",
+    TEMPLATE_QUANTIZATION,
+];
 
 /// What the model of `entry` needs.
 #[must_use]
