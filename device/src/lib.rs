@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod display;
 pub mod store;
 pub mod people;
+pub mod update;
 pub mod event_log;
 pub mod control;
 pub mod heartbeat;

@@ -16,9 +16,9 @@ use crate::store::JournalStore;
 
 /// Everyone enrolled, with the journal that remembers them.
 pub struct People {
-    ledger: Ledger,
-    store: Box<dyn JournalStore>,
-    entropy: Box<dyn Entropy + Send>,
+    pub(crate) ledger: Ledger,
+    pub(crate) store: Box<dyn JournalStore>,
+    pub(crate) entropy: Box<dyn Entropy + Send>,
 }
 
 /// What opening found.
@@ -193,7 +193,7 @@ impl People {
         Ok(subject)
     }
 
-    fn compact(&mut self) -> Result<(), PeopleError> {
+    pub(crate) fn compact(&mut self) -> Result<(), PeopleError> {
         let fresh = self.ledger.compact(&mut *self.entropy)?;
         Ok(self.store.replace(&fresh)?)
     }

@@ -31,6 +31,8 @@ pub mod gallery;
 pub mod decision;
 pub mod event;
 #[cfg(feature = "alloc")]
+pub mod bundle;
+#[cfg(feature = "alloc")]
 pub mod protocol;
 #[cfg(feature = "vision")]
 pub mod vision;

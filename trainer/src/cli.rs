@@ -40,6 +40,10 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Group pictures of people nobody has named
     Cluster(commands::cluster::Args),
+    /// Make keys and root documents: who may sign for a door
+    Keys(commands::keys::Args),
+    /// Build, sign, inspect and verify bundles of models
+    Bundle(commands::bundle::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -58,6 +62,8 @@ pub fn run() -> ExitCode {
         Command::Align(args) => commands::align::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Cluster(args) => commands::cluster::run(&args),
+        Command::Keys(args) => commands::keys::run(&args),
+        Command::Bundle(args) => commands::bundle::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod import;
 pub mod contact_sheet;
 pub mod evaluate;
+pub mod bundle;
 pub mod progress;
 #[cfg(feature = "train")]
 pub mod dataset;

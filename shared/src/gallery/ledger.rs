@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 
 use thiserror::Error;
 
+use super::carry::SealedChip;
 use super::record::{FORMAT, Facts, Part, Record, TemplateFacts, about, encode};
 use super::seal::{Entropy, EntropyError, Key};
-use super::{Gallery, MAX_PEOPLE, MAX_TEMPLATES};
+use super::{Gallery, MAX_CHIP_BYTES, MAX_CHIPS, MAX_PEOPLE, MAX_TEMPLATES};
 use crate::access::Rights;
 use crate::embedding::{ModelBinding, Template};
 use crate::journal::{self, Item};
@@ -21,19 +22,21 @@ use crate::time::UnixMs;
 #[derive(Debug)]
 pub struct Ledger {
     device_key: Key,
-    people: BTreeMap<SubjectId, Entry>,
-    gallery: Gallery,
-    next_seq: u64,
+    pub(super) people: BTreeMap<SubjectId, Entry>,
+    pub(super) gallery: Gallery,
+    pub(super) next_seq: u64,
     next_subject: u32,
     /// Records in the journal, and how many a fresh one would hold: their difference is what compaction frees.
     records: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
-    key: Key,
+pub(super) struct Entry {
+    pub(super) key: Key,
     facts: Facts,
-    templates: Vec<TemplateFacts>,
+    pub(super) templates: Vec<TemplateFacts>,
+    /// Chips kept since the enrolment.
+    pub(super) chips: Vec<SealedChip>,
 }
 
 /// One enrolled person.
@@ -84,15 +87,17 @@ pub struct Prepared {
     pub bytes: Vec<u8>,
     /// Whom it is about.
     pub subject: SubjectId,
-    effect: Effect,
-    records: usize,
+    pub(super) effect: Effect,
+    pub(super) records: usize,
 }
 
 #[derive(Debug)]
-enum Effect {
+pub(super) enum Effect {
     Enrol(Entry),
     Facts(Facts),
     Erase,
+    /// Templates of another model for people who are enrolled.
+    Carry(Vec<(SubjectId, TemplateFacts)>),
 }
 
 /// What a replay found besides whole records.
@@ -194,6 +199,7 @@ impl Ledger {
                     key: Key::generate(entropy)?,
                     facts: Facts { name, state: PersonState::Active, enrolled_at: now, revision: 0, rights },
                     templates: templates.iter().map(|t| TemplateFacts::new(t, binding, now)).collect(),
+                    chips: Vec::new(),
                 };
                 let mut writer = Writer::at(self.next_seq);
                 writer.person(&self.device_key, subject, &entry, entropy)?;
@@ -239,6 +245,7 @@ impl Ledger {
                 self.people.remove(&subject);
                 self.gallery.remove(subject);
             }
+            Effect::Carry(templates) => self.take_carried(templates),
         }
     }
 
@@ -314,16 +321,20 @@ impl Ledger {
         Ok(writer.prepared(subject, Effect::Facts(facts)))
     }
 
-    fn entry(&self, subject: SubjectId) -> Result<&Entry, ChangeError> {
+    pub(super) fn entry(&self, subject: SubjectId) -> Result<&Entry, ChangeError> {
         self.people.get(&subject).ok_or(ChangeError::Unknown { subject })
     }
 
     fn fresh_records(&self) -> usize {
-        1 + self.people.values().map(|entry| 1 + entry.templates.len()).sum::<usize>()
+        1 + self.people.values().map(Entry::records).sum::<usize>()
     }
 }
 
 impl Entry {
+    fn records(&self) -> usize {
+        1 + self.templates.len() + self.chips.iter().map(SealedChip::records).sum::<usize>()
+    }
+
     fn person(&self, id: SubjectId) -> Person {
         Person {
             id,
@@ -337,18 +348,18 @@ impl Entry {
 }
 
 /// Writes frames with running sequence numbers.
-struct Writer {
+pub(super) struct Writer {
     bytes: Vec<u8>,
     first: u64,
     seq: u64,
 }
 
 impl Writer {
-    const fn at(seq: u64) -> Self {
+    pub(super) const fn at(seq: u64) -> Self {
         Self { bytes: Vec::new(), first: seq, seq }
     }
 
-    fn record(&mut self, record: &Record<'_>) {
+    pub(super) fn record(&mut self, record: &Record<'_>) {
         journal::write_frame(&mut self.bytes, self.seq, &encode(record));
         self.seq += 1;
     }
@@ -362,17 +373,23 @@ impl Writer {
     ) -> Result<(), EntropyError> {
         let wrapped = device_key.seal(entry.key.expose(), &about(Part::WrappedKey, id), entropy)?;
         let sealed = entry.key.seal(&encode(&entry.facts), &about(Part::Facts, id), entropy)?;
-        // MAX_TEMPLATES fits a byte.
+        // A few bindings of MAX_TEMPLATES each fit a byte.
         let templates = entry.templates.len() as u8;
         self.record(&Record::Enrol { id, wrapped: &wrapped, sealed: &sealed, templates });
         for template in &entry.templates {
             let sealed = entry.key.seal(&encode(template), &about(Part::Template, id), entropy)?;
             self.record(&Record::Template { id, sealed: &sealed });
         }
+        self.chips(id, &entry.chips);
         Ok(())
     }
 
-    fn prepared(self, subject: SubjectId, effect: Effect) -> Prepared {
+    /// The bytes written and how many records they are.
+    pub(super) fn taken(self) -> (Vec<u8>, usize) {
+        (self.bytes, (self.seq - self.first) as usize)
+    }
+
+    pub(super) fn prepared(self, subject: SubjectId, effect: Effect) -> Prepared {
         Prepared { records: (self.seq - self.first) as usize, bytes: self.bytes, subject, effect }
     }
 }
@@ -438,7 +455,7 @@ impl Replay {
                     .open(sealed, &about(Part::Template, id))
                     .and_then(|plain| postcard::from_bytes::<TemplateFacts>(&plain).ok());
                 match facts.and_then(|facts| facts.template().map(|template| (facts, template))) {
-                    Some((facts, template)) if entry.templates.len() < MAX_TEMPLATES => {
+                    Some((facts, template)) if entry.has_room_for(facts.binding) => {
                         ledger.gallery.insert(id, facts.binding, &template);
                         entry.templates.push(facts);
                         true
@@ -456,6 +473,10 @@ impl Replay {
                     _ => false,
                 }
             }
+            Record::Chip { id, chip, part, parts, sealed } => match ledger.people.get_mut(&id) {
+                Some(entry) => entry.take_chip(id, (chip, part, parts), sealed),
+                None => false,
+            },
             Record::Erased { id } => {
                 ledger.people.remove(&id);
                 ledger.gallery.remove(id);
@@ -470,6 +491,9 @@ impl Replay {
         if self.recovery.headless && self.ledger.people.is_empty() {
             return Err(LedgerError::NoHead);
         }
+        for entry in self.ledger.people.values_mut() {
+            entry.drop_torn_chips();
+        }
         for (&id, &promised) in &self.promised {
             if self.ledger.people.get(&id).is_some_and(|entry| entry.templates.len() < promised) {
                 self.recovery.incomplete.push(id);
@@ -483,7 +507,7 @@ fn open_person(device_key: &Key, id: SubjectId, wrapped: &[u8], sealed: &[u8]) -
     let key: [u8; 32] = device_key.open(wrapped, &about(Part::WrappedKey, id))?.try_into().ok()?;
     let key = Key::from_bytes(key);
     let facts = open_facts(&key, id, sealed)?;
-    Some(Entry { key, facts, templates: Vec::new() })
+    Some(Entry { key, facts, templates: Vec::new(), chips: Vec::new() })
 }
 
 fn open_facts(key: &Key, id: SubjectId, sealed: &[u8]) -> Option<Facts> {
@@ -511,6 +535,9 @@ pub enum ChangeError {
         /// How many were given.
         actual: usize,
     },
+    /// Chips that cannot be kept.
+    #[error("a person has at most {MAX_CHIPS} chips of 1 to {MAX_CHIP_BYTES} bytes")]
+    Chips,
     /// No random bytes for keys.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

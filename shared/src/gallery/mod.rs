@@ -3,9 +3,11 @@
 //! [`Gallery`] is what the matcher scans; [`Ledger`] is the gallery with its names, keys and journal.
 
 mod ledger;
+mod carry;
 mod record;
 mod seal;
 
+pub use carry::{CrossCheck, MAX_CHIP_BYTES, MAX_CHIPS};
 pub use ledger::{Change, ChangeError, Ledger, LedgerError, Person, Prepared, Recovery};
 pub use record::FORMAT;
 pub use seal::{CountingEntropy, Entropy, EntropyError, Key};
@@ -28,6 +30,8 @@ pub const MAX_TEMPLATES: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Gallery {
     banks: Vec<Bank>,
+    /// Bindings whose templates the first of each pair understands.
+    understood: Vec<(ModelBinding, ModelBinding)>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,31 +100,37 @@ impl Gallery {
         closest
     }
 
-    /// Compares `probe` with every template of the model `binding`: the best person, and the best other one.
+    /// Compares `probe` with every template of the model `binding` and of those it understands: the best person, and the best other one.
     /// Linear in the templates; no allocation. A person's similarity is that of the person's best template.
     ///
     /// # Errors
     /// [`MatchError::OtherModel`] when there are templates but none of this model. An empty gallery is no error.
     pub fn identify(&self, probe: &Template, binding: ModelBinding) -> Result<MatchReport, MatchError> {
-        let Some(bank) = self.banks.iter().find(|bank| bank.binding == binding) else {
+        let fits =
+            |bank: &&Bank| bank.binding == binding || self.understood.contains(&(binding, bank.binding));
+        if !self.banks.iter().any(|bank| fits(&bank)) {
             return match self.banks.first() {
                 Some(other) => Err(MatchError::OtherModel { probe: binding, gallery: other.binding }),
                 None => Ok(MatchReport::default()),
             };
-        };
-        let mut report = MatchReport { templates: bank.owners.len(), ..MatchReport::default() };
+        }
+        let mut report = MatchReport::default();
         let (mut best, mut runner_up) = (None::<Candidate>, None::<Candidate>);
-        for ((codes, scale), &subject) in bank.codes.iter().zip(&bank.scales).zip(&bank.owners) {
-            let similarity = Similarity(dot(probe.codes(), codes) as f32 * probe.scale() * scale);
-            let candidate = Candidate { subject, similarity };
-            let beats = |other: &Option<Candidate>| other.is_none_or(|other| similarity > other.similarity);
-            if beats(&best) {
-                if best.is_some_and(|former| former.subject != subject) {
-                    runner_up = best;
+        for bank in self.banks.iter().filter(fits) {
+            report.templates += bank.owners.len();
+            for ((codes, scale), &subject) in bank.codes.iter().zip(&bank.scales).zip(&bank.owners) {
+                let similarity = Similarity(dot(probe.codes(), codes) as f32 * probe.scale() * scale);
+                let candidate = Candidate { subject, similarity };
+                let beats =
+                    |other: &Option<Candidate>| other.is_none_or(|other| similarity > other.similarity);
+                if beats(&best) {
+                    if best.is_some_and(|former| former.subject != subject) {
+                        runner_up = best;
+                    }
+                    best = Some(candidate);
+                } else if best.is_some_and(|best| best.subject != subject) && beats(&runner_up) {
+                    runner_up = Some(candidate);
                 }
-                best = Some(candidate);
-            } else if best.is_some_and(|best| best.subject != subject) && beats(&runner_up) {
-                runner_up = Some(candidate);
             }
         }
         report.best = best;
@@ -230,6 +240,21 @@ mod tests {
             gallery.identify(&template(1), other).unwrap_err(),
             MatchError::OtherModel { probe: other, gallery: MODEL }
         );
+    }
+
+    #[test]
+    fn a_model_meets_an_older_one_only_where_it_was_trained_to() {
+        let (old, new) = (MODEL, ModelBinding([2; 16]));
+        let mut gallery = Gallery::default();
+        gallery.insert(SubjectId(1), old, &template(1));
+        gallery.set_compatible(new, &[old]);
+        let found = gallery.identify(&template(1), new).unwrap();
+        assert_eq!(found.best.map(|c| c.subject), Some(SubjectId(1)));
+        gallery.insert(SubjectId(2), new, &template(2));
+        assert_eq!(gallery.identify(&template(1), new).unwrap().templates, 2);
+        assert_eq!(gallery.identify(&template(1), old).unwrap().templates, 1, "never the other way round");
+        gallery.set_compatible(new, &[]);
+        assert_eq!(gallery.identify(&template(1), new).unwrap().templates, 1);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) enum Record<'a> {
     Facts { id: SubjectId, sealed: &'a [u8] },
     /// The person and the person's key are gone.
     Erased { id: SubjectId },
+    /// One of `parts` pieces of chip number `chip`, each sealed by itself.
+    Chip { id: SubjectId, chip: u8, part: u8, parts: u8, sealed: &'a [u8] },
 }
 
 /// What is known of a person.
@@ -110,6 +112,7 @@ pub(super) enum Part {
     WrappedKey = 1,
     Facts = 2,
     Template = 3,
+    Chip = 4,
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -130,6 +133,8 @@ mod tests {
         let record = Record::Enrol { id: SubjectId(300), wrapped: &[1, 2], sealed: &[3], templates: 5 };
         assert_eq!(encode(&record), [1, 0xAC, 2, 2, 1, 2, 1, 3, 5]);
         assert_eq!(encode(&Record::Erased { id: SubjectId(1) }), [4, 1]);
+        let chip = Record::Chip { id: SubjectId(2), chip: 1, part: 0, parts: 3, sealed: &[9, 9] };
+        assert_eq!(encode(&chip), [5, 2, 1, 0, 3, 2, 9, 9]);
         let facts = Facts {
             name: Name::new("Ada").unwrap(),
             state: PersonState::Suspended,

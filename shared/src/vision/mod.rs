@@ -10,6 +10,7 @@ pub mod detect;
 pub mod track;
 pub mod chip;
 pub mod embed;
+pub mod compat;
 pub mod observe;
 #[cfg(test)]
 mod testing;

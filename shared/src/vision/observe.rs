@@ -121,6 +121,14 @@ impl Eyes {
         self.embedder.embed(&self.chip)
     }
 
+    /// Embeds a chip that was cut before.
+    ///
+    /// # Errors
+    /// As the embedder.
+    pub fn embed_chip(&mut self, chip: &[u8; CHIP_BYTES]) -> Result<Embedding, VisionError> {
+        self.embedder.embed(chip)
+    }
+
     /// The aligned chip of the last face that was looked at closely, packed RGB `[112, 112, 3]`; black before the first.
     #[must_use]
     pub fn last_chip(&self) -> &[u8; CHIP_BYTES] {

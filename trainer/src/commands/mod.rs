@@ -10,3 +10,5 @@ pub mod train;
 pub mod align;
 pub mod evaluate;
 pub mod cluster;
+pub mod keys;
+pub mod bundle;
