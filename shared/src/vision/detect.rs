@@ -22,6 +22,7 @@ pub struct Detector {
     contract: InputContract,
     letterbox: Letterbox,
     heads: [Head; STRIDES.len()],
+    min_score: f32,
     candidates: Vec<Detection>,
 }
 
@@ -67,8 +68,16 @@ impl Detector {
             contract: entry.contract,
             letterbox: Letterbox::new(width_px, height_px),
             heads,
+            min_score: MIN_SCORE,
             candidates: Vec::with_capacity(cells),
         })
+    }
+
+    /// Takes fainter faces too, or only surer ones, than [`MIN_SCORE`]: for measurements.
+    #[must_use]
+    pub const fn with_min_score(mut self, min_score: f32) -> Self {
+        self.min_score = min_score;
+        self
     }
 
     /// Every face in `frame`, in frame pixels, best score first.
@@ -86,7 +95,7 @@ impl Detector {
                 bbox: values(&outputs[head.bbox]),
                 landmarks: values(&outputs[head.landmarks]),
             };
-            head.decode(&raw, placement, &mut self.candidates);
+            head.decode(&raw, placement, self.min_score, &mut self.candidates);
         }
         Ok(suppress(&mut self.candidates, MAX_OVERLAP))
     }
@@ -132,10 +141,10 @@ impl Head {
         Ok(heads.map(|head| head.unwrap_or_else(|| unreachable!("filled above"))))
     }
 
-    /// Appends the cells whose score √(class · object) reaches [`MIN_SCORE`]. With cell (column, row) and stride s: the
+    /// Appends the cells whose score √(class · object) reaches `min_score`. With cell (column, row) and stride s: the
     /// box is centred on ((column + dx)·s, (row + dy)·s) with sides (exp(dw)·s, exp(dh)·s), landmark k lies at
     /// ((column + kx)·s, (row + ky)·s).
-    fn decode(&self, raw: &RawHead<'_>, placement: Placement, into: &mut Vec<Detection>) {
+    fn decode(&self, raw: &RawHead<'_>, placement: Placement, min_score: f32, into: &mut Vec<Detection>) {
         let scale = self.stride as f32;
         let cells = raw
             .class
@@ -145,7 +154,7 @@ impl Head {
         for (cell, ((class, object), (bbox, points))) in cells.enumerate() {
             let score = (class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0)).sqrt();
             // A score that is not a number is no face.
-            if score.is_nan() || score < MIN_SCORE {
+            if score.is_nan() || score < min_score {
                 continue;
             }
             let (column, row) = ((cell % self.columns) as f32, (cell / self.columns) as f32);
@@ -254,7 +263,7 @@ mod tests {
         let contract = testing::detector_entry("x", b"").contract;
         let placement =
             Letterbox::new(1, 1).fill(&RgbView::new(&pixels, 1, 1).unwrap(), &contract, &mut [0.0; 3]);
-        head.decode(&raw, placement, &mut found);
+        head.decode(&raw, placement, MIN_SCORE, &mut found);
         assert_eq!(found.len(), 2, "cells whose score is not a number are skipped");
         assert!(
             suppress(&mut found, MAX_OVERLAP).is_empty(),

@@ -7,6 +7,7 @@ pub mod prelu;
 pub mod runtime;
 pub mod letterbox;
 pub mod detect;
+pub mod fiducials;
 pub mod track;
 pub mod chip;
 pub mod embed;

@@ -10,7 +10,9 @@ use tch::Device;
 
 use crate::cli::{Failure, FailureKind};
 use crate::recipe::compact::CompactRecipe;
+use crate::recipe::detector::DetectorRecipe;
 use crate::recipe::facenet::FacenetRecipe;
+use crate::recipe::fiducials::FiducialsRecipe;
 use crate::train::config::{ConfigError, Draft};
 use crate::train::{self, Job, SETTINGS, TrainError};
 
@@ -22,10 +24,12 @@ pub struct Args {
     /// What to train
     #[arg(long, value_enum, default_value = "compact")]
     pub recipe: RecipeName,
-    /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces
+    /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces; for detector and fiducials a folder with such
+    /// a folder `train` and a folder `scenes` of labelled pictures
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// A teacher's vectors, for compact: NAME.safetensors with NAME.paths beside it
+    /// A teacher's vectors, for compact: NAME.safetensors with NAME.paths beside it; for detector and fiducials the folder of the face
+    /// mesh's labels
     #[arg(long, value_name = "FILE")]
     pub teacher: Option<PathBuf>,
     /// Folder of the run
@@ -67,6 +71,10 @@ pub enum RecipeName {
     Compact,
     /// An Inception net that learns embeddings by triplets
     Facenet,
+    /// Boxes and five landmarks, from scenes and composed pictures
+    Detector,
+    /// Sixty-eight points on a face, taught by a face mesh
+    Fiducials,
 }
 
 /// Where to compute.
@@ -126,6 +134,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let counters = match args.recipe {
         RecipeName::Compact => train::start::<CompactRecipe>(&job, &draft),
         RecipeName::Facenet => train::start::<FacenetRecipe>(&job, &draft),
+        RecipeName::Detector => train::start::<DetectorRecipe>(&job, &draft),
+        RecipeName::Fiducials => train::start::<FiducialsRecipe>(&job, &draft),
     }?;
     println!("{} steps, {} pictures, {:.2} h", counters.step, counters.images, counters.seconds / 3600.0);
     Ok(())
@@ -174,4 +184,5 @@ const EXAMPLES: &str = "\
 Examples:
   facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --minutes 100
   facelatch train --recipe compact --data faces --teacher sface-vectors.safetensors --out runs/compact-1 --resume
+  facelatch train --recipe detector --data data --teacher labels --out runs/detector-1 --steps 40000
   facelatch train --recipe facenet --data faces --out runs/facenet-1 --steps 3000 --set people=20 --set faces=8 --set mining=semi-hard";

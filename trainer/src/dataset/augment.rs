@@ -90,6 +90,12 @@ impl Augment {
             mirror: random.chance(self.mirror),
         };
         view.warp(canvas, chip, side);
+        self.develop(chip, side, random);
+        view.mirror
+    }
+
+    /// What is done to a picture once it has its place and size: `[side, side, 3]`, RGB 0–255.
+    pub fn develop(&self, chip: &mut [u8], side: usize, random: &mut Random) {
         if random.chance(self.coarse) {
             coarsen(chip, side, random);
         }
@@ -122,7 +128,6 @@ impl Augment {
         if random.chance(self.cutout) {
             cutout(chip, side, random);
         }
-        view.mirror
     }
 
     /// Gamma, brightness, contrast and tint in one table for each channel.

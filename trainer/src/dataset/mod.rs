@@ -10,6 +10,12 @@ pub mod augment;
 pub mod batches;
 pub mod labelled;
 pub mod people;
+pub mod picture;
+pub mod scenes;
+pub mod mesh;
+pub mod weather;
+pub mod close_ups;
+pub mod street;
 
 pub use augment::Augment;
 pub use batches::{Batch, Order, Source};

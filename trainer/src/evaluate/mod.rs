@@ -6,6 +6,7 @@ pub mod roc;
 pub mod interval;
 pub mod operating_point;
 pub mod plot;
+pub mod detection;
 pub mod lfw;
 pub mod ytf;
 pub mod tracks;

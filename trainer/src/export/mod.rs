@@ -3,6 +3,7 @@
 pub mod onnx;
 pub mod facenet;
 pub mod weights;
+pub mod eyes;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,9 @@ pub struct Exported {
 /// [`ExportError`]; nothing is written when tract's answer is not libtorch's (difference 1e-4 for [`Form::F32`], cosine
 /// [`W8_COSINE`] for [`Form::W8`]).
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
+    if let Some(recipe) = eyes::recipe_of(run)? {
+        return eyes::export(run, recipe, form, out);
+    }
     let recipe =
         if run.is_dir() { config::Draft::read(&run.join(SETTINGS))? } else { config::Draft::default() };
     let (bytes, exported) = match recipe.recipe() {
@@ -78,6 +82,9 @@ pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportErro
 /// # Errors
 /// [`ExportError`].
 pub fn weights_only(run: &Path, out: &Path) -> Result<(), ExportError> {
+    if let Some(recipe) = eyes::recipe_of(run)? {
+        return eyes::weights_only(run, recipe, out);
+    }
     let (store, ..) = load(run)?;
     Ok(checkpoint::save_weights(out, &store, true)?)
 }
@@ -132,7 +139,7 @@ pub fn compact(store: &VarStore, shape: &Shape, form: Form) -> Result<Vec<u8>, E
     Ok(graph.finish(&x, CHIP_PX, EMBEDDING))
 }
 
-struct Reader<'a>(&'a VarStore);
+pub(super) struct Reader<'a>(pub(super) &'a VarStore);
 
 impl Reader<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor, ExportError> {
@@ -140,12 +147,12 @@ impl Reader<'_> {
         found.ok_or_else(|| ExportError::Missing { name: name.to_owned() })
     }
 
-    fn values(&self, name: &str) -> Result<Vec<f32>, ExportError> {
+    pub(super) fn values(&self, name: &str) -> Result<Vec<f32>, ExportError> {
         let flat = self.tensor(name)?.to_kind(Kind::Float).flatten(0, -1);
         Vec::try_from(flat).map_err(|_| ExportError::Missing { name: name.to_owned() })
     }
 
-    fn conv_bn(&self, path: &str) -> Result<Dense, ExportError> {
+    pub(super) fn conv_bn(&self, path: &str) -> Result<Dense, ExportError> {
         let name = format!("{path}.weight");
         let dims = self.tensor(&name)?.size();
         let part = |part: &str| self.values(&format!("{path}.bn.{part}"));

@@ -25,6 +25,8 @@ pub enum Form {
 #[derive(Debug)]
 pub struct Graph {
     form: Form,
+    /// Tensors with fewer weights stay exact.
+    exact_below: usize,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
     count: usize,
@@ -45,7 +47,14 @@ impl Graph {
     /// An empty graph.
     #[must_use]
     pub const fn new(form: Form) -> Self {
-        Self { form, nodes: Vec::new(), constants: Vec::new(), count: 0 }
+        Self { form, exact_below: 4096, nodes: Vec::new(), constants: Vec::new(), count: 0 }
+    }
+
+    /// Leaves only tensors of fewer than `exact_below` weights exact: for nets whose every layer is small.
+    #[must_use]
+    pub const fn exact_below(mut self, exact_below: usize) -> Self {
+        self.exact_below = exact_below;
+        self
     }
 
     /// `x` plus one number.
@@ -132,12 +141,23 @@ impl Graph {
         for name in self.nodes.iter_mut().flat_map(|node| &mut node.output).filter(|name| *name == last) {
             "embedding".clone_into(name);
         }
+        self.finish_as("chip", [side, side], &[("embedding".to_owned(), vec![1, dim])])
+    }
+
+    /// The finished model as bytes: one input `[1, 3, height, width]`, and the outputs by name and shape, each the output of a node.
+    #[must_use]
+    pub fn finish_as(
+        self,
+        input: &str,
+        [height, width]: [i64; 2],
+        outputs: &[(String, Vec<i64>)],
+    ) -> Vec<u8> {
         let graph = GraphProto {
             name: "facelatch".into(),
             node: self.nodes,
             initializer: self.constants,
-            input: vec![value("chip", &[1, 3, side, side])],
-            output: vec![value("embedding", &[1, dim])],
+            input: vec![value(input, &[1, 3, height, width])],
+            output: outputs.iter().map(|(name, dims)| value(name, dims)).collect(),
             ..GraphProto::default()
         };
         let model = ModelProto {
@@ -154,7 +174,7 @@ impl Graph {
     fn weights(&mut self, weights: &Dense) -> (String, String) {
         let bias = self.float("bias", vec![weights.bias.len() as i64], &weights.bias);
         // The stem is a thousandth of the weights and sees the picture first: it stays exact.
-        if self.form == Form::F32 || weights.values.len() < 4096 {
+        if self.form == Form::F32 || weights.values.len() < self.exact_below {
             return (self.float("weight", weights.dims.clone(), &weights.values), bias);
         }
         let Codes { codes, scales } = weights.quantize();
@@ -166,11 +186,17 @@ impl Graph {
         (self.node("DequantizeLinear", &[&code, &scale, &zero], vec![int("axis", 0)]), bias)
     }
 
-    fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
+    pub(super) fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
         self.constant(kind, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    fn constant(&mut self, kind: &str, dims: Vec<i64>, data: DataType, raw_data: Vec<u8>) -> String {
+    pub(super) fn constant(
+        &mut self,
+        kind: &str,
+        dims: Vec<i64>,
+        data: DataType,
+        raw_data: Vec<u8>,
+    ) -> String {
         let name = self.name(kind);
         let tensor = TensorProto {
             dims,
@@ -183,7 +209,7 @@ impl Graph {
         name
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         let output = self.name(&op.to_lowercase());
         self.nodes.push(NodeProto {
             op_type: op.into(),
@@ -194,6 +220,17 @@ impl Graph {
             ..NodeProto::default()
         });
         output
+    }
+
+    /// A node whose output has a name of its own.
+    pub(super) fn named(&mut self, op: &str, inputs: &[&str], output: &str) {
+        self.nodes.push(NodeProto {
+            op_type: op.into(),
+            name: output.into(),
+            input: inputs.iter().map(|&s| s.into()).collect(),
+            output: vec![output.into()],
+            ..NodeProto::default()
+        });
     }
 
     fn name(&mut self, kind: &str) -> String {
@@ -207,11 +244,11 @@ fn pool(stride: i64) -> Vec<AttributeProto> {
     vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4]), ints("strides", &[stride; 2])]
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..AttributeProto::default() }
 }
 
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     let (name, ints) = (name.into(), values.to_vec());
     AttributeProto { name, ints, r#type: AttributeType::Ints as i32, ..AttributeProto::default() }
 }

@@ -2,3 +2,5 @@
 
 pub mod distill;
 pub mod triplet;
+pub mod detection;
+pub mod fiducials;

@@ -7,3 +7,5 @@ pub mod deepface;
 pub mod vggface;
 pub mod resample;
 pub mod facenet;
+pub mod detector;
+pub mod fiducials;

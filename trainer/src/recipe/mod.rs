@@ -2,3 +2,6 @@
 
 pub mod compact;
 pub mod facenet;
+pub mod student;
+pub mod detector;
+pub mod fiducials;

@@ -1,4 +1,4 @@
-//! `facelatch evaluate lfw`.
+//! `facelatch evaluate`; `lfw` is here.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

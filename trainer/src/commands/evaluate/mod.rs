@@ -5,6 +5,8 @@ mod ytf;
 mod tracks;
 mod identify;
 mod sensitivity;
+#[cfg(feature = "train")]
+mod detector;
 
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,10 @@ enum Command {
     /// What JPEG compression and small pictures cost
     #[command(after_help = sensitivity::HELP)]
     Sensitivity(sensitivity::Args),
+    /// Detectors side by side, on labelled scenes and on pictures with one person in the middle
+    #[cfg(feature = "train")]
+    #[command(after_help = detector::HELP)]
+    Detector(detector::Args),
 }
 
 /// Does what `args` say.
@@ -55,6 +61,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Tracks(args) => tracks::run(args),
         Command::Identify(args) => identify::run(args),
         Command::Sensitivity(args) => sensitivity::run(args),
+        #[cfg(feature = "train")]
+        Command::Detector(args) => detector::run(args),
     }
 }
 
