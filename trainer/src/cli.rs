@@ -40,6 +40,8 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Group pictures of people nobody has named
     Cluster(commands::cluster::Args),
+    /// Compare a net's representations, of any length, by the metrics of the papers
+    Metrics(commands::metrics::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -58,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Align(args) => commands::align::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Cluster(args) => commands::cluster::run(&args),
+        Command::Metrics(args) => commands::metrics::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,3 +10,4 @@ pub mod train;
 pub mod align;
 pub mod evaluate;
 pub mod cluster;
+pub mod metrics;

@@ -12,4 +12,6 @@ pub mod tracks;
 pub mod identify;
 pub mod sensitivity;
 pub mod cluster;
+pub mod metric;
+pub mod pool;
 mod door;

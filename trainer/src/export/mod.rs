@@ -3,6 +3,7 @@
 pub mod onnx;
 pub mod facenet;
 pub mod weights;
+pub mod papers;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,9 @@ pub struct Exported {
 /// [`ExportError`]; nothing is written when tract's answer is not libtorch's (difference 1e-4 for [`Form::F32`], cosine
 /// [`W8_COSINE`] for [`Form::W8`]).
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
+    if let Some(net) = papers::open(run)? {
+        return papers::export(&net, form, out);
+    }
     let recipe =
         if run.is_dir() { config::Draft::read(&run.join(SETTINGS))? } else { config::Draft::default() };
     let (bytes, exported) = match recipe.recipe() {

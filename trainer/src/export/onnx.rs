@@ -166,11 +166,17 @@ impl Graph {
         (self.node("DequantizeLinear", &[&code, &scale, &zero], vec![int("axis", 0)]), bias)
     }
 
-    fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
+    pub(super) fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
         self.constant(kind, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    fn constant(&mut self, kind: &str, dims: Vec<i64>, data: DataType, raw_data: Vec<u8>) -> String {
+    pub(super) fn constant(
+        &mut self,
+        kind: &str,
+        dims: Vec<i64>,
+        data: DataType,
+        raw_data: Vec<u8>,
+    ) -> String {
         let name = self.name(kind);
         let tensor = TensorProto {
             dims,
@@ -183,7 +189,7 @@ impl Graph {
         name
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         let output = self.name(&op.to_lowercase());
         self.nodes.push(NodeProto {
             op_type: op.into(),
@@ -207,11 +213,11 @@ fn pool(stride: i64) -> Vec<AttributeProto> {
     vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4]), ints("strides", &[stride; 2])]
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..AttributeProto::default() }
 }
 
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     let (name, ints) = (name.into(), values.to_vec());
     AttributeProto { name, ints, r#type: AttributeType::Ints as i32, ..AttributeProto::default() }
 }

@@ -2,3 +2,7 @@
 
 pub mod compact;
 pub mod facenet;
+pub mod classify;
+pub mod deepface;
+pub mod vggface;
+pub mod vggface_embedding;
