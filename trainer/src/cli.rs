@@ -44,6 +44,8 @@ pub enum Command {
     Keys(commands::keys::Args),
     /// Build, sign, inspect and verify bundles of models
     Bundle(commands::bundle::Args),
+    /// Compare a net's representations, of any length, by the metrics of the papers
+    Metrics(commands::metrics::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -64,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Cluster(args) => commands::cluster::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Bundle(args) => commands::bundle::run(&args),
+        Command::Metrics(args) => commands::metrics::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

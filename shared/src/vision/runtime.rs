@@ -131,7 +131,7 @@ impl Network {
 
 /// The values of a float32 tensor in row-major order; empty for anything else, which [`Network`] has excluded at load.
 #[must_use]
-pub(super) fn values(tensor: &Tensor) -> &[f32] {
+pub fn values(tensor: &Tensor) -> &[f32] {
     tensor.as_plain_ram().and_then(|view| view.as_slice::<f32>().ok()).unwrap_or(&[])
 }
 

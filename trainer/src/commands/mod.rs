@@ -12,3 +12,4 @@ pub mod evaluate;
 pub mod cluster;
 pub mod keys;
 pub mod bundle;
+pub mod metrics;

@@ -13,6 +13,10 @@ use crate::recipe::compact::CompactRecipe;
 use crate::recipe::detector::DetectorRecipe;
 use crate::recipe::facenet::FacenetRecipe;
 use crate::recipe::fiducials::FiducialsRecipe;
+use crate::recipe::deepface::DeepfaceRecipe;
+use crate::recipe::facenet::FacenetRecipe;
+use crate::recipe::vggface::VggfaceRecipe;
+use crate::recipe::vggface_embedding::VggfaceEmbeddingRecipe;
 use crate::train::config::{ConfigError, Draft};
 use crate::train::{self, Job, SETTINGS, TrainError};
 
@@ -26,6 +30,8 @@ pub struct Args {
     pub recipe: RecipeName,
     /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces; for detector and fiducials a folder with such
     /// a folder `train` and a folder `scenes` of labelled pictures
+    /// Aligned 128×128 faces: a folder with manifest.csv and tar shards; for deepface and vggface also a folder with one folder an
+    /// identity, any .csv with columns path and identity, or such a folder as .tar or .zip
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// A teacher's vectors, for compact: NAME.safetensors with NAME.paths beside it; for detector and fiducials the folder of the face
@@ -41,6 +47,12 @@ pub struct Args {
     /// Change one setting, as in `--set batch=32`; a dot goes into a table (`--set augment.mirror=0`)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Width of the net, for deepface and vggface: 1 is the paper's, less suits smaller machines
+    #[arg(long)]
+    pub width: Option<f64>,
+    /// People who must not be learnt from, for deepface and vggface: LFW's pairs or people file, or one name a line
+    #[arg(long, value_name = "FILE")]
+    pub exclude: Vec<PathBuf>,
     /// Length of the schedule in minutes of training, pauses left out
     #[arg(long)]
     pub minutes: Option<f64>,
@@ -75,6 +87,12 @@ pub enum RecipeName {
     Detector,
     /// Sixty-eight points on a face, taught by a face mesh
     Fiducials,
+    /// DeepFace: locally connected layers, a softmax over identities
+    Deepface,
+    /// VGG-Face: stacked 3×3 convolutions, a softmax over identities
+    Vggface,
+    /// A projection of a trained vggface's descriptors by triplets, the rest standing still (--start-from)
+    VggfaceEmbedding,
 }
 
 /// Where to compute.
@@ -136,6 +154,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         RecipeName::Facenet => train::start::<FacenetRecipe>(&job, &draft),
         RecipeName::Detector => train::start::<DetectorRecipe>(&job, &draft),
         RecipeName::Fiducials => train::start::<FiducialsRecipe>(&job, &draft),
+        RecipeName::Deepface => train::start::<DeepfaceRecipe>(&job, &draft),
+        RecipeName::Vggface => train::start::<VggfaceRecipe>(&job, &draft),
+        RecipeName::VggfaceEmbedding => train::start::<VggfaceEmbeddingRecipe>(&job, &draft),
     }?;
     println!("{} steps, {} pictures, {:.2} h", counters.step, counters.images, counters.seconds / 3600.0);
     Ok(())
@@ -154,6 +175,13 @@ fn draft(args: &Args) -> Result<Draft, ConfigError> {
     }
     if let Some(steps) = args.steps {
         draft.set("steps", i64::try_from(steps).unwrap_or(i64::MAX))?;
+    }
+    if let Some(width) = args.width {
+        draft.set("shape.width", width)?;
+    }
+    if !args.exclude.is_empty() {
+        let paths = args.exclude.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        draft.set("data.exclude", paths)?;
     }
     for text in &args.set {
         draft.set_text(text)?;

@@ -13,4 +13,6 @@ pub mod tracks;
 pub mod identify;
 pub mod sensitivity;
 pub mod cluster;
+pub mod metric;
+pub mod pool;
 mod door;

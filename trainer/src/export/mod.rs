@@ -4,6 +4,7 @@ pub mod onnx;
 pub mod facenet;
 pub mod weights;
 pub mod eyes;
+pub mod papers;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,8 @@ pub struct Exported {
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
     if let Some(recipe) = eyes::recipe_of(run)? {
         return eyes::export(run, recipe, form, out);
+    if let Some(net) = papers::open(run)? {
+        return papers::export(&net, form, out);
     }
     let recipe =
         if run.is_dir() { config::Draft::read(&run.join(SETTINGS))? } else { config::Draft::default() };

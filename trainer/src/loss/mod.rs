@@ -4,3 +4,4 @@ pub mod distill;
 pub mod triplet;
 pub mod detection;
 pub mod fiducials;
+pub mod margin;

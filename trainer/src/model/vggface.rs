@@ -129,7 +129,7 @@ impl VggFace {
         }
     }
 
-    fn hidden(&self, x: &Tensor, masks: Option<&[Tensor; 2]>) -> Tensor {
+    fn hidden(&self, x: &Tensor, masks: &[Tensor]) -> Tensor {
         let mut x = (x.to_kind(Kind::Float) - 127.5) * (1.0 / 128.0);
         for stage in &self.stages {
             for conv in stage {
@@ -137,25 +137,25 @@ impl VggFace {
             }
             x = x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false);
         }
-        let masked = |x: Tensor, i: usize| masks.map_or_else(|| x.shallow_clone(), |masks| &x * &masks[i]);
+        let masked = |x: Tensor, i: usize| masks.get(i).map_or_else(|| x.shallow_clone(), |mask| &x * mask);
         let x = masked(self.fc6.forward(&x.flatten(1, -1)).relu(), 0);
         masked(self.fc7.forward(&x).relu(), 1)
     }
 
-    /// Scores of the identities, `[batch, identities]`.
-    pub fn logits(&self, x: &Tensor, masks: Option<&[Tensor; 2]>) -> Tensor {
+    /// Scores of the identities, `[batch, identities]`, with the hidden layers times `masks` when there are two.
+    pub fn logits(&self, x: &Tensor, masks: &[Tensor]) -> Tensor {
         self.fc8.forward(&self.hidden(x, masks))
     }
 
     /// Dropout masks for a batch.
-    pub fn masks(&self, batch: i64, device: Device) -> [Tensor; 2] {
+    pub fn masks(&self, batch: i64, device: Device) -> Vec<Tensor> {
         let units = self.fc7.bias.size()[0];
-        [0, 1].map(|_| dropout_mask(batch, units, self.dropout, device))
+        (0..2).map(|_| dropout_mask(batch, units, self.dropout, device)).collect()
     }
 
     /// The descriptor before normalisation: the second hidden layer, `[batch, units]`.
     pub fn represent(&self, x: &Tensor) -> Tensor {
-        self.hidden(x, None)
+        self.hidden(x, &[])
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
             let store = VarStore::new(Device::Cpu);
             let net = VggFace::new(&store.root(), &shape, 7);
             let x = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu)) * 255.0;
-            assert_eq!(net.logits(&x, Some(&net.masks(2, Device::Cpu))).size(), [2, 7]);
+            assert_eq!(net.logits(&x, &net.masks(2, Device::Cpu)).size(), [2, 7]);
             let descriptor = net.represent(&x);
             assert_eq!(descriptor.size(), [2, 512]);
             let mean = descriptor.mean(Kind::Float).double_value(&[]);

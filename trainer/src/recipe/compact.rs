@@ -1,13 +1,16 @@
 //! compact: the net for the door, distilled from a teacher's vectors.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, nn::VarStore};
+use tch::nn::{Path, VarStore};
+use tch::{Device, Kind, Tensor};
 
-use crate::dataset::{self, Augment, Order, Random, Source, Stream, shards};
+use crate::dataset::{self, Augment, Order, Random, Row, Source, Stream, shards};
 use crate::loss::distill;
-use crate::model::compact::{Compact, Shape};
+use crate::loss::margin::{Margin, MarginHead};
+use crate::model::compact::{Compact, EMBEDDING, Shape};
 use crate::model::layers::Mode;
 use crate::train::config::{ConfigError, Length, Origin, Settings};
 use crate::train::log::Values;
@@ -41,6 +44,9 @@ pub struct CompactSettings {
     pub bf16: bool,
     /// Weight of the relational term.
     pub relational: f64,
+    /// A softmax over identities with a margin, beside distillation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<MarginTerm>,
     /// Chip sides in the order of training: each is used until its share of the schedule has passed.
     pub sides: Vec<Side>,
     /// Share of identities held out.
@@ -55,6 +61,18 @@ pub struct CompactSettings {
     pub shape: Shape,
     /// How chips are varied.
     pub augment: Augment,
+}
+
+/// What the margin softmax weighs and whom it tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarginTerm {
+    /// Weight beside the cosine loss.
+    pub weight: f64,
+    /// Fewest faces a person must have to be an identity of the softmax.
+    pub least: usize,
+    /// ArcFace's or CosFace's.
+    pub kind: Margin,
 }
 
 /// A chip side and the share of the schedule (0–1) at which it ends.
@@ -81,6 +99,7 @@ impl Default for CompactSettings {
             ema: 0.998,
             bf16: true,
             relational: 0.0,
+            margin: None,
             sides: vec![
                 Side { px: 64, until: 0.4 },
                 Side { px: 96, until: 0.75 },
@@ -151,13 +170,15 @@ pub struct CompactRecipe {
     settings: CompactSettings,
     device: Device,
     weights: VarStore,
-    net: Compact,
+    nets: Nets,
     ema: VarStore,
     ema_net: Compact,
     optimizer: Optimizer,
     replicas: Vec<Replica<Part>>,
     source: Source,
     teacher: Tensor,
+    /// Identity of each row in the margin softmax, −1 where it has none.
+    labels: Tensor,
     held_out: Option<HeldOut>,
 }
 
@@ -184,7 +205,9 @@ impl Recipe for CompactRecipe {
         }
         tch::manual_seed(settings.seed as i64);
         let weights = VarStore::new(job.device);
-        let net = Compact::new(&weights.root(), &settings.shape);
+        let (labels, identities) =
+            labels(&rows, &split.train, settings.margin.map_or(usize::MAX, |m| m.least));
+        let nets = Nets::new(&weights.root(), settings, identities);
         let mut ema = VarStore::new(job.device);
         let ema_net = Compact::new(&ema.root(), &settings.shape);
         ema.freeze();
@@ -224,20 +247,21 @@ impl Recipe for CompactRecipe {
         let held_out = HeldOut::new(&source, &split.held_out, &teacher.vectors, settings.held_out_faces);
         let copies = if job.device == Device::Cpu { settings.threads.max(1) - 1 } else { 0 };
         let copy = |_| {
-            let build = |path: &tch::nn::Path<'_>| Compact::new(path, &settings.shape);
-            Replica::start(&weights, job.device, build, |net: &Compact, part: Part| part.learn(net))
+            let build = |path: &Path<'_>| Nets::new(path, settings, identities);
+            Replica::start(&weights, job.device, build, |nets: &Nets, part: Part| part.learn(nets))
         };
         let recipe = Self {
             replicas: (0..copies).map(copy).collect(),
             settings: settings.clone(),
             device: job.device,
             weights,
-            net,
+            nets,
             ema,
             ema_net,
             optimizer,
             source,
             teacher: teacher.vectors.to_device(job.device),
+            labels: Tensor::from_slice(&labels).to_device(job.device),
             held_out,
         };
         recipe.average(0.0);
@@ -254,7 +278,9 @@ impl Recipe for CompactRecipe {
         let rate = self.settings.rate(at.step, at.share);
         let chips = chips(&batch.pixels, batch.side_px).to_device(self.device);
         let rows: Vec<i64> = batch.rows.iter().map(|&r| i64::from(r)).collect();
-        let target = self.teacher.index_select(0, &Tensor::from_slice(&rows).to_device(self.device));
+        let rows = Tensor::from_slice(&rows).to_device(self.device);
+        let target = self.teacher.index_select(0, &rows);
+        let labels = self.labels.index_select(0, &rows);
         let mode = Mode { train: true, bf16: self.settings.bf16 };
         let parts = self.replicas.len() as i64 + 1;
         let size = chips.size()[0];
@@ -263,15 +289,17 @@ impl Recipe for CompactRecipe {
             Part {
                 chips: chips.narrow(0, from, to - from),
                 target: target.narrow(0, from, to - from),
+                labels: labels.narrow(0, from, to - from),
                 mode,
                 relational: self.settings.relational,
+                margin: self.settings.margin.map_or(0.0, |m| m.weight),
                 share: (to - from) as f64 / size as f64,
             }
         };
         for (replica, i) in self.replicas.iter().zip(1..) {
             replica.learn(part(i));
         }
-        let mut loss = part(0).learn(&self.net);
+        let mut loss = part(0).learn(&self.nets);
         for replica in &self.replicas {
             // A dead thread's loss is not a number, which ends the run with its message.
             loss += replica.finish().unwrap_or(f64::NAN);
@@ -323,6 +351,35 @@ impl CompactRecipe {
     }
 }
 
+/// The net, and the softmax it is trained with when there is one.
+#[derive(Debug)]
+struct Nets {
+    net: Compact,
+    head: Option<MarginHead>,
+}
+
+impl Nets {
+    fn new(path: &Path<'_>, settings: &CompactSettings, identities: i64) -> Self {
+        let net = Compact::new(path, &settings.shape);
+        let head = settings
+            .margin
+            .map(|m| MarginHead::new(&(path / "margin"), identities.max(1), EMBEDDING, m.kind));
+        Self { net, head }
+    }
+}
+
+/// Identity of each row among the people with at least `least` rows in `train`, −1 for the others; and how many there are.
+fn labels(rows: &[Row], train: &[u32], least: usize) -> (Vec<i64>, i64) {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for name in train.iter().filter_map(|&row| rows[row as usize].identity.as_deref()) {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.retain(|_, count| *count >= least);
+    let number: BTreeMap<&str, i64> = counts.keys().copied().zip(0..).collect();
+    let of = |row: &Row| row.identity.as_deref().and_then(|name| number.get(name)).copied().unwrap_or(-1);
+    (rows.iter().map(of).collect(), number.len() as i64)
+}
+
 /// One part of a batch: chips, the teacher's vectors, and how to compute.
 #[derive(Debug)]
 struct Part {
@@ -330,22 +387,30 @@ struct Part {
     chips: Tensor,
     /// `[part, dim]`.
     target: Tensor,
+    /// `[part]`, −1 where a face has no identity.
+    labels: Tensor,
     mode: Mode,
     /// Weight of the relational term.
     relational: f64,
+    /// Weight of the margin softmax.
+    margin: f64,
     /// The part's share of the batch.
     share: f64,
 }
 
 impl Part {
     /// Forward and backward; gradients are added to the net's. Returns the mean cosine loss of the part.
-    fn learn(&self, net: &Compact) -> f64 {
-        let out = net.forward(&self.chips, self.mode);
+    fn learn(&self, nets: &Nets) -> f64 {
+        let out = nets.net.forward(&self.chips, self.mode);
         let cosine = distill::cosine(&out, &self.target);
         let loss = if self.relational > 0.0 {
             &cosine + distill::relational(&out, &self.target) * self.relational
         } else {
             cosine.shallow_clone()
+        };
+        let loss = match &nets.head {
+            Some(head) => loss + head.loss(&out, &self.labels) * self.margin,
+            None => loss,
         };
         (loss * self.share).backward();
         cosine.double_value(&[])
@@ -404,7 +469,6 @@ impl Source {
 mod tests {
     use super::*;
     use crate::train::{CHECKPOINT, run};
-    use std::path::Path;
 
     const FACES: usize = 24;
 
@@ -435,7 +499,7 @@ mod tests {
         dir
     }
 
-    fn job(dir: &Path, out: &str) -> Job {
+    fn job(dir: &std::path::Path, out: &str) -> Job {
         Job { teacher: Some(dir.join("teacher.safetensors")), ..Job::new(dir, &dir.join(out), Device::Cpu) }
     }
 
@@ -471,6 +535,29 @@ mod tests {
         for ((name, a), (other, b)) in whole.iter().zip(&parts) {
             assert!(name == other && a == b, "{name} differs");
         }
+    }
+
+    #[test]
+    fn a_margin_softmax_beside_distillation_is_learnt_and_resumed_too() {
+        let dir = data();
+        let kind = Margin::Arcface { margin: 0.3, scale: 16.0 };
+        let config = CompactSettings {
+            margin: Some(MarginTerm { weight: 0.1, least: 2, kind }),
+            steps: 3,
+            threads: 2,
+            ..config()
+        };
+        let whole = run::<CompactRecipe>(&job(dir.path(), "whole"), &config).unwrap();
+        run::<CompactRecipe>(&Job { pause_at: Some(2), ..job(dir.path(), "parts") }, &config).unwrap();
+        let parts = run::<CompactRecipe>(&Job { resume: true, ..job(dir.path(), "parts") }, &config).unwrap();
+        assert_eq!(whole.step, parts.step);
+        let centres = |out: &str| {
+            let tensors = Tensor::read_safetensors(dir.path().join(out).join(CHECKPOINT)).unwrap();
+            tensors.into_iter().find(|(name, _)| name == "weights.margin.centres").unwrap().1
+        };
+        assert_eq!(centres("whole"), centres("parts"));
+        assert!(centres("whole").size()[0] >= 8);
+        crate::export::weights_only(&dir.path().join("whole"), &dir.path().join("w.safetensors")).unwrap();
     }
 
     #[test]

@@ -5,3 +5,7 @@ pub mod facenet;
 pub mod student;
 pub mod detector;
 pub mod fiducials;
+pub mod classify;
+pub mod deepface;
+pub mod vggface;
+pub mod vggface_embedding;

@@ -143,6 +143,8 @@ pub const STOP: &str = "stop";
 const AHEAD: u64 = 4;
 const SAVE_EVERY_S: f64 = 300.0;
 const EVALUATE_EVERY_S: f64 = 300.0;
+/// On a slow or busy machine an evaluation waits until training has taken this many times as long.
+const EVALUATE_SHARE: f64 = 10.0;
 const SHOW_EVERY_S: f64 = 20.0;
 /// Points of a curve, at least, when the schedule is in steps.
 const POINTS: u64 = 100;
@@ -239,7 +241,7 @@ impl<R: Recipe> Loop<'_, R> {
         let mut workers = Workers::start(self.recipe.makers());
         let (begun, before) = (Instant::now(), counters.seconds);
         let mut asked = counters.step;
-        let (mut saved, mut evaluated) = (before, before);
+        let (mut saved, mut evaluated, mut measuring) = (before, before, 0.0);
         let mut since = Since::new(counters);
         let every = (self.settings.length().steps / POINTS).max(1);
         let in_steps = self.settings.length().steps > 0;
@@ -277,9 +279,10 @@ impl<R: Recipe> Loop<'_, R> {
                 self.write(counters, &since.values(counters))?;
                 since = Since::new(counters);
             }
-            if now - evaluated >= EVALUATE_EVERY_S {
+            if now - evaluated >= EVALUATE_EVERY_S.max(EVALUATE_SHARE * measuring) {
+                let measured = Instant::now();
                 self.evaluate(counters)?;
-                evaluated = now;
+                (evaluated, measuring) = (now, measured.elapsed().as_secs_f64());
             }
             let due = self.job.save_every.is_some_and(|n| counters.step.is_multiple_of(n.max(1)));
             if due || now - saved >= SAVE_EVERY_S {
