@@ -10,3 +10,8 @@ pub mod train;
 pub mod align;
 pub mod evaluate;
 pub mod cluster;
+pub mod calibrate;
+#[cfg(feature = "train")]
+pub mod quantize;
+#[cfg(feature = "train")]
+pub mod parity;

@@ -12,4 +12,7 @@ pub mod tracks;
 pub mod identify;
 pub mod sensitivity;
 pub mod cluster;
+pub mod chips;
+pub mod all_pairs;
+pub mod curves;
 mod door;

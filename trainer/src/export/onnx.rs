@@ -128,7 +128,13 @@ impl Graph {
 
     /// The finished model as bytes: input `chip` `[1, 3, side, side]`, output `embedding` `[1, dim]`.
     #[must_use]
-    pub fn finish(mut self, last: &str, side: i64, dim: i64) -> Vec<u8> {
+    pub fn finish(self, last: &str, side: i64, dim: i64) -> Vec<u8> {
+        self.finish_with(last, side, dim, &[])
+    }
+
+    /// The same with more float outputs, by name and shape, for looking inside.
+    #[must_use]
+    pub fn finish_with(mut self, last: &str, side: i64, dim: i64, more: &[(String, Vec<i64>)]) -> Vec<u8> {
         for name in self.nodes.iter_mut().flat_map(|node| &mut node.output).filter(|name| *name == last) {
             "embedding".clone_into(name);
         }
@@ -137,7 +143,9 @@ impl Graph {
             node: self.nodes,
             initializer: self.constants,
             input: vec![value("chip", &[1, 3, side, side])],
-            output: vec![value("embedding", &[1, dim])],
+            output: std::iter::once(value("embedding", &[1, dim]))
+                .chain(more.iter().map(|(name, dims)| value(name, dims)))
+                .collect(),
             ..GraphProto::default()
         };
         let model = ModelProto {
@@ -166,11 +174,17 @@ impl Graph {
         (self.node("DequantizeLinear", &[&code, &scale, &zero], vec![int("axis", 0)]), bias)
     }
 
-    fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
+    pub(super) fn float(&mut self, kind: &str, dims: Vec<i64>, values: &[f32]) -> String {
         self.constant(kind, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    fn constant(&mut self, kind: &str, dims: Vec<i64>, data: DataType, raw_data: Vec<u8>) -> String {
+    pub(super) fn constant(
+        &mut self,
+        kind: &str,
+        dims: Vec<i64>,
+        data: DataType,
+        raw_data: Vec<u8>,
+    ) -> String {
         let name = self.name(kind);
         let tensor = TensorProto {
             dims,
@@ -183,7 +197,7 @@ impl Graph {
         name
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    pub(super) fn node(&mut self, op: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         let output = self.name(&op.to_lowercase());
         self.nodes.push(NodeProto {
             op_type: op.into(),
@@ -194,6 +208,17 @@ impl Graph {
             ..NodeProto::default()
         });
         output
+    }
+
+    /// A node whose output has a name of its own.
+    pub(super) fn named(&mut self, op: &str, inputs: &[&str], output: &str) {
+        self.nodes.push(NodeProto {
+            op_type: op.into(),
+            name: output.into(),
+            input: inputs.iter().map(|&s| s.into()).collect(),
+            output: vec![output.into()],
+            ..NodeProto::default()
+        });
     }
 
     fn name(&mut self, kind: &str) -> String {
@@ -207,11 +232,11 @@ fn pool(stride: i64) -> Vec<AttributeProto> {
     vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4]), ints("strides", &[stride; 2])]
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..AttributeProto::default() }
 }
 
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     let (name, ints) = (name.into(), values.to_vec());
     AttributeProto { name, ints, r#type: AttributeType::Ints as i32, ..AttributeProto::default() }
 }
