@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::operating_point::OperatingPoint;
+use crate::score::Threshold;
+
 /// What was measured for one embedder. Points run from the loosest rate to the strictest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,13 @@ pub struct ThresholdPoint {
 }
 
 impl ThresholdTable {
+    /// The points as the door chooses from them.
+    #[must_use]
+    pub fn operating_points(&self) -> Vec<OperatingPoint> {
+        let point = |p: &ThresholdPoint| OperatingPoint { fmr: p.fmr, threshold: Threshold(p.threshold) };
+        self.points.iter().map(point).collect()
+    }
+
     /// What contradicts itself in this table, if anything.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let cosine = |v: f32| (-1.0..=1.0).contains(&v);
@@ -87,8 +97,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_sound_table_has_no_fault() {
+    fn a_sound_table_has_no_fault_and_serves_a_gallery() {
         assert_eq!(table().fault(), None);
+        let points = table().operating_points();
+        let chosen = crate::operating_point::for_gallery(&points, 1e-2, 10).unwrap();
+        assert_eq!((chosen.point.threshold, chosen.in_table), (Threshold(0.40), true));
     }
 
     #[test]
