@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use embedded_graphics::geometry::Size;
 use facelatch_shared::gallery::Entropy as _;
+use facelatch_shared::vision::thresholds::ThresholdTable;
 use facelatch_shared::vision::{Eyes, VisionError};
 use thiserror::Error;
 
@@ -61,7 +62,9 @@ pub struct Rules {
 /// # Errors
 /// [`ConfigError::NoThreshold`].
 pub fn threshold_source(config: &Config, eyes: &Eyes) -> Result<ThresholdSource, ConfigError> {
-    config.threshold_source(&[], eyes.default_threshold())
+    let table = eyes.models().iter().find_map(|entry| entry.thresholds.as_ref());
+    let points = table.map(ThresholdTable::operating_points).unwrap_or_default();
+    config.threshold_source(&points, eyes.default_threshold())
 }
 
 /// The rules that `config` describes, going on from what `log` remembers.

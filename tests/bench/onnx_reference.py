@@ -6,6 +6,9 @@
         for models/imports.toml
     onnx_reference.py compare ORIGINAL.onnx IMPORTED.onnx WIDTH HEIGHT
         runs both files on that picture and on noise, and fails when an output differs by more than 1e-4 of its peak
+    onnx_reference.py forms WIDTH HEIGHT CHIPS.f32 FLOAT.onnx OTHER.onnx [OTHER.onnx ...]
+        checks every file with onnx's full checker, runs all on the chips (raw float32 [n, 3, HEIGHT, WIDTH]) and prints the least
+        cosine of each to the first
 
 Needs numpy, onnx and onnxruntime; says so and exits 77 (skipped) without them.
 """
@@ -92,11 +95,29 @@ def compare(original, imported, width, height):
         sys.exit(f"more than {TOLERANCE:.0e}")
 
 
+def forms(width, height, chips, paths):
+    chips = np.fromfile(chips, np.float32).reshape(-1, 1, 3, height, width)
+    first = None
+    for path in paths:
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        options = onnxruntime.SessionOptions()
+        # Integer kernels of hosts without VNNI saturate for unsigned inputs only; these files are signed throughout.
+        running = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        name = running.get_inputs()[0].name
+        vectors = np.stack([running.run(None, {name: chip})[0].ravel() for chip in chips])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors.astype(np.float32).tofile(f"{path}.vectors")
+        first = vectors if first is None else first
+        print(f"{path}: {(vectors * first).sum(axis=1).min():.6f}")
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["golden", path, width, height]:
             golden(path, int(width), int(height))
         case ["compare", original, imported, width, height]:
             compare(original, imported, int(width), int(height))
+        case ["forms", width, height, chips, *paths] if paths:
+            forms(int(width), int(height), chips, paths)
         case _:
             sys.exit(__doc__)

@@ -36,6 +36,12 @@ pub enum Command {
     Export(commands::export::Args),
     /// Draw how faces are aligned
     Align(commands::align::Args),
+    /// Turn a trained net's arithmetic into integers
+    #[cfg(feature = "train")]
+    Quantize(commands::quantize::Args),
+    /// Compare a net's forms layer by layer and on faces
+    #[cfg(feature = "train")]
+    Parity(commands::parity::Args),
     /// Measure a detector and an embedder with the code that opens the door
     Evaluate(commands::evaluate::Args),
     /// Group pictures of people nobody has named
@@ -46,6 +52,8 @@ pub enum Command {
     Bundle(commands::bundle::Args),
     /// Compare a net's representations, of any length, by the metrics of the papers
     Metrics(commands::metrics::Args),
+    /// Find the similarity that each false-match rate asks for
+    Calibrate(commands::calibrate::Args),
 }
 
 /// Parses the process's arguments, does what they say and reports errors on stderr.
@@ -62,11 +70,16 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Export(args) => commands::export::run(&args),
         Command::Align(args) => commands::align::run(&args),
+        #[cfg(feature = "train")]
+        Command::Quantize(args) => commands::quantize::run(&args),
+        #[cfg(feature = "train")]
+        Command::Parity(args) => commands::parity::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Cluster(args) => commands::cluster::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Bundle(args) => commands::bundle::run(&args),
         Command::Metrics(args) => commands::metrics::run(&args),
+        Command::Calibrate(args) => commands::calibrate::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

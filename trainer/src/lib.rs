@@ -18,4 +18,8 @@ pub mod train;
 #[cfg(feature = "train")]
 pub mod recipe;
 #[cfg(feature = "train")]
+pub mod quantize;
+#[cfg(feature = "train")]
 pub mod export;
+#[cfg(feature = "train")]
+pub mod parity;

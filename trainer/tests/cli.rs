@@ -160,7 +160,8 @@ fn the_keys_of_the_list_are_fixed() {
             "name",
             "sha256",
             "source",
-            "threshold_note"
+            "threshold_note",
+            "thresholds"
         ]
     );
     assert_eq!(keys(&model["source"]), ["package", "path", "sha256", "version"]);

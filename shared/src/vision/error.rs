@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::contract::{FileHash, ManifestError};
+use super::screen::Unfit;
 use crate::align::AlignError;
 use crate::embedding::EmbeddingError;
 
@@ -56,6 +57,14 @@ pub enum VisionError {
         stage: Stage,
         /// What the runtime says.
         reason: String,
+    },
+    /// The file is refused before anything is built from it.
+    #[error("{} is refused: {source}; export or import the model again, or take another", path.display())]
+    Unfit {
+        /// The model file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Unfit,
     },
     /// The network runs but its inputs or outputs are not those of its family.
     #[error("{} is not what its manifest entry says: {reason}; correct `family` or the contract in manifest.toml, or import another file", path.display())]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::contract::{Family, FileHash, InputContract, ModelKind, Source};
+use super::thresholds::ThresholdTable;
 
 /// Name of the manifest in a model directory.
 pub const MANIFEST_FILE: &str = "manifest.toml";
@@ -36,7 +37,7 @@ pub struct ManifestEntry {
     pub sha256: FileHash,
     /// Licence of the weights, an SPDX expression.
     pub licence: String,
-    /// The least cosine that counts as the same person, until a calibrated table replaces it; embedders only.
+    /// The least cosine that counts as the same person where `thresholds` is missing or not used; embedders only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_threshold: Option<f32>,
     /// Where `default_threshold` comes from.
@@ -46,6 +47,9 @@ pub struct ManifestEntry {
     pub source: Source,
     /// What the network is fed.
     pub contract: InputContract,
+    /// Which similarity a false-match rate asks for, from a calibration split; embedders only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<ThresholdTable>,
 }
 
 impl Manifest {
@@ -165,7 +169,10 @@ impl ManifestEntry {
             }
             _ => {}
         }
-        self.contract.fault(self.kind)
+        if self.kind == ModelKind::Detector && self.thresholds.is_some() {
+            return Some("`thresholds` belongs to embedders");
+        }
+        self.contract.fault(self.kind).or_else(|| self.thresholds.as_ref().and_then(ThresholdTable::fault))
     }
 }
 
@@ -289,6 +296,7 @@ mod tests {
                 alignment: Some(Alignment::ARCFACE_112),
                 pad_multiple_px: None,
             },
+            thresholds: Some(super::super::thresholds::tests::table()),
         }
     }
 
@@ -296,7 +304,7 @@ mod tests {
         let mut entry = embedder();
         (entry.name, entry.file) = ("yunet".into(), "yunet.onnx".into());
         (entry.kind, entry.family) = (ModelKind::Detector, Family::Yunet);
-        (entry.default_threshold, entry.threshold_note) = (None, None);
+        (entry.default_threshold, entry.threshold_note, entry.thresholds) = (None, None, None);
         entry.contract = InputContract {
             width_px: 320,
             height_px: 256,
@@ -352,7 +360,12 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_load_and_save() {
         type Damage = fn(&mut Manifest);
-        let cases: [(Damage, &str); 11] = [
+        let cases: [(Damage, &str); 13] = [
+            (
+                |m| m.models[0].thresholds = m.models[1].thresholds.clone(),
+                "`thresholds` belongs to embedders",
+            ),
+            (|m| m.models[1].thresholds.as_mut().unwrap().points.clear(), "points"),
             (|m| m.models[1].name = "yunet".into(), "used twice"),
             (|m| m.models[1].name = "SFace!".into(), "`name`"),
             (|m| m.models[1].file = "../../etc/x.onnx".into(), "bare name"),

@@ -2,8 +2,10 @@
 
 pub mod contract;
 pub mod manifest;
+pub mod thresholds;
 pub mod error;
 pub mod prelu;
+pub mod screen;
 pub mod runtime;
 pub mod letterbox;
 pub mod detect;

@@ -8,10 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::Cost;
 
 use super::contract::{FileHash, ManifestEntry};
 use super::error::{Stage, VisionError};
 use super::prelu;
+use super::screen::{self, MAX_ELEMENTS, MAX_MULTIPLICATIONS, Unfit};
 
 /// A network optimized for one input shape, `[1, 3, height_px, width_px]` float32, with its running state.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Network {
     /// The same from bytes in memory; `path` only names them in errors. Whoever calls this vouches for the bytes.
     ///
     /// # Errors
-    /// [`VisionError::Model`] for what tract cannot parse, optimize or run, [`VisionError::Shape`] for a network that has not
+    /// [`VisionError::Unfit`] for a file that is refused before anything is built from it, [`VisionError::Model`] for what tract cannot parse, optimize or run, [`VisionError::Shape`] for a network that has not
     /// exactly one input and float32 outputs.
     pub fn from_bytes(
         path: &Path,
@@ -56,14 +58,21 @@ impl Network {
         height_px: usize,
     ) -> Result<Self, VisionError> {
         let shape = [1, 3, height_px, width_px];
-        let parsed = guarded(path, Stage::Parse, || parse(bytes))?;
+        let unfit = |source| VisionError::Unfit { path: path.into(), source };
+        screen::count_pieces(bytes).map_err(unfit)?;
+        let proto =
+            guarded(path, Stage::Parse, || tract_onnx::onnx().proto_model_for_read(&mut Cursor::new(bytes)))?;
+        screen::check(&proto).map_err(unfit)?;
+        let parsed = guarded(path, Stage::Parse, || parse(&proto))?;
         if parsed.input_count != 1 {
             let reason = format!("it has {} inputs instead of one picture", parsed.input_count);
             return Err(VisionError::Shape { path: path.into(), reason });
         }
-        let plan = guarded(path, Stage::Optimize, || {
-            parsed.model.with_input_fact(0, f32::fact(shape).into())?.into_optimized()?.into_runnable()
+        let typed = guarded(path, Stage::Optimize, || {
+            parsed.model.with_input_fact(0, f32::fact(shape).into())?.into_typed()
         })?;
+        guarded(path, Stage::Optimize, || Ok(bound(&typed)))?.map_err(unfit)?;
+        let plan = guarded(path, Stage::Optimize, || typed.into_optimized()?.into_runnable())?;
         let (state, input) =
             guarded(path, Stage::Run, || Ok((plan.spawn()?, Arc::new(Tensor::zero::<f32>(&shape)?))))?;
         let mut network =
@@ -148,15 +157,46 @@ struct Parsed {
     outputs: Vec<String>,
 }
 
-fn parse(bytes: &[u8]) -> TractResult<Parsed> {
+fn parse(proto: &tract_onnx::pb::ModelProto) -> TractResult<Parsed> {
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     prelu::register(&mut onnx);
-    let proto = onnx.proto_model_for_read(&mut Cursor::new(bytes))?;
     let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
     // No directory is given, so that weights outside the hashed file are refused.
-    let model = onnx.parse(&proto, None)?.model;
+    let model = onnx.parse(proto, None)?.model;
     let input_count = model.input_outlets()?.len();
     Ok(Parsed { model, input_count, outputs })
+}
+
+/// No value larger, and no more arithmetic, than a board can do; shapes are known, nothing is computed yet.
+fn bound(model: &TypedModel) -> Result<(), Unfit> {
+    let mut multiplications = 0_u64;
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let sizes = output.fact.shape.as_concrete();
+            let elements = sizes.and_then(|sizes| {
+                sizes.iter().try_fold(1_u64, |product, &size| product.checked_mul(size as u64))
+            });
+            if elements.is_none_or(|elements| elements > MAX_ELEMENTS) {
+                let node = node.name.chars().take(60).collect();
+                return Err(Unfit::Memory {
+                    node,
+                    elements: elements.unwrap_or(u64::MAX),
+                    limit: MAX_ELEMENTS,
+                });
+            }
+        }
+        let Ok(inputs) = model.node_input_facts(node.id) else { continue };
+        for (cost, amount) in node.op.cost(&inputs).unwrap_or_default() {
+            if matches!(cost, Cost::FMA(_)) {
+                let amount = amount.to_i64().ok().and_then(|amount| u64::try_from(amount).ok());
+                multiplications = multiplications.saturating_add(amount.unwrap_or(u64::MAX));
+            }
+        }
+    }
+    if multiplications > MAX_MULTIPLICATIONS {
+        return Err(Unfit::Arithmetic { multiplications, limit: MAX_MULTIPLICATIONS });
+    }
+    Ok(())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, VisionError> {

@@ -45,6 +45,7 @@ pub(super) fn entry(name: &str, bytes: &[u8]) -> ManifestEntry {
             alignment: Some(Alignment::ARCFACE_112),
             pad_multiple_px: None,
         },
+        thresholds: None,
     }
 }
 
@@ -125,6 +126,53 @@ pub(super) fn bright_cell_detector(stride: usize, bbox: [f32; 4], kps: [f32; 10]
         }
     }
     model(nodes, initializers, &outputs.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A graph put together node by node, for files that no exporter writes.
+pub(super) struct Graph {
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+    input: Vec<i64>,
+}
+
+impl Graph {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new(), constants: Vec::new(), input: vec![1, 3, 16, 16] }
+    }
+
+    pub(super) fn input(mut self, dims: &[i64]) -> Self {
+        self.input = dims.to_vec();
+        self
+    }
+
+    pub(super) fn node(mut self, op: &str, inputs: &[&str], output: &str) -> Self {
+        self.nodes.push(node(op, inputs, output, vec![]));
+        self
+    }
+
+    /// float32 as bytes, of any shape it claims.
+    pub(super) fn raw(mut self, name: &str, dims: &[i64], raw_data: Vec<u8>) -> Self {
+        self.constants.push(TensorProto { raw_data, ..weights(name, dims, &[]) });
+        self
+    }
+
+    pub(super) fn raw_i64(mut self, name: &str, dims: &[i64], raw_data: Vec<u8>) -> Self {
+        self.constants.push(TensorProto { raw_data, data_type: INT64, ..weights(name, dims, &[]) });
+        self
+    }
+
+    pub(super) fn build(self, outputs: &[&str]) -> Vec<u8> {
+        let graph = GraphProto {
+            name: "test".into(),
+            node: self.nodes,
+            initializer: self.constants,
+            input: vec![float_tensor("x", &self.input)],
+            output: outputs.iter().map(|name| float_tensor(name, &[])).collect(),
+            ..Default::default()
+        };
+        let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 13 }];
+        ModelProto { ir_version: 7, opset_import, graph: Some(graph), ..Default::default() }.encode_to_vec()
+    }
 }
 
 fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>, outputs: &[&str]) -> Vec<u8> {

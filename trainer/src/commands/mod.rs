@@ -13,3 +13,8 @@ pub mod cluster;
 pub mod keys;
 pub mod bundle;
 pub mod metrics;
+pub mod calibrate;
+#[cfg(feature = "train")]
+pub mod quantize;
+#[cfg(feature = "train")]
+pub mod parity;

@@ -206,6 +206,7 @@ fn described(args: &FileArgs, file: &Path) -> Result<Preset, Failure> {
             sha256: FileHash([0; 32]),
         },
         contract,
+        thresholds: None,
         golden: Vec::new(),
     })
 }
@@ -347,6 +348,7 @@ fn entry_json(entry: &ManifestEntry) -> serde_json::Value {
             "sha256": entry.source.sha256.to_string(),
         },
         "contract": entry.contract,
+        "thresholds": entry.thresholds,
     })
 }
 

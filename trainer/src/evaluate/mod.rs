@@ -15,4 +15,7 @@ pub mod sensitivity;
 pub mod cluster;
 pub mod metric;
 pub mod pool;
+pub mod chips;
+pub mod all_pairs;
+pub mod curves;
 mod door;

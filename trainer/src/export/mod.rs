@@ -5,6 +5,7 @@ pub mod facenet;
 pub mod weights;
 pub mod eyes;
 pub mod papers;
+pub mod layers;
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,10 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 use thiserror::Error;
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, tvec};
 
+use crate::dataset::Augment;
 use crate::model::compact::{Compact, EMBEDDING, Shape};
 use crate::model::layers::{BN_EPS, Mode};
+use crate::quantize::Quantized;
 use crate::recipe::{
     self,
     compact::{CompactRecipe, CompactSettings},
@@ -27,6 +30,9 @@ use weights::{Dense, Norm};
 /// Least cosine between a net and its int8 weights. The comparison uses patterns unlike any face, on which a trained net's
 /// vectors are short and differences weigh more than on faces (`models/README.md` has the figure on faces).
 pub const W8_COSINE: f32 = 0.99;
+
+/// Least cosine between the integer form in tract and its simulation, on the same patterns: they round ties differently.
+pub const INT8_COSINE: f32 = 0.99;
 
 /// Side of the chip the exported net takes.
 pub const CHIP_PX: i64 = 112;
@@ -63,7 +69,7 @@ pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportErro
             (bytes, exported)
         }
         _ => {
-            let (store, net, shape) = load(run)?;
+            let RunData { store, net, shape, .. } = load(run)?;
             let bytes = compact(&store, &shape, form)?;
             let exported = compare(&|chip| net.forward(chip, Mode::EVAL), &bytes)?;
             (bytes, exported)
@@ -80,6 +86,20 @@ pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportErro
     Ok(exported)
 }
 
+/// Writes the integer form.
+///
+/// # Errors
+/// [`ExportError`]; nothing is written when tract's answer is not the simulation's (cosine [`INT8_COSINE`]).
+pub fn integer(quantized: &Quantized, out: &Path) -> Result<Exported, ExportError> {
+    let bytes = layers::write(layers::LayerForm::Integer(quantized), false)?;
+    let exported = compare(&|chip| quantized.embed(chip), &bytes)?;
+    if exported.cosine < INT8_COSINE {
+        return Err(ExportError::Parity { difference: exported.difference, cosine: exported.cosine });
+    }
+    std::fs::write(out, &bytes).map_err(|source| ExportError::Unwritable { path: out.to_owned(), source })?;
+    Ok(exported)
+}
+
 /// Writes the running-mean weights alone, as half floats: a point to start another run from, small enough to hand around.
 ///
 /// # Errors
@@ -90,23 +110,42 @@ pub fn weights_only(run: &Path, out: &Path) -> Result<(), ExportError> {
     }
     let (store, ..) = load(run)?;
     Ok(checkpoint::save_weights(out, &store, true)?)
+    Ok(checkpoint::save_weights(out, &load(run)?.store, true)?)
 }
 
-/// The running-mean weights of a run's folder, or a weights file of the net in its default shape.
-fn load(run: &Path) -> Result<(VarStore, Compact, Shape), ExportError> {
-    let (file, shape) = if run.is_dir() {
-        (
-            run.join(CHECKPOINT),
-            config::read::<CompactSettings>(&run.join(SETTINGS), CompactRecipe::NAME)?.shape,
-        )
+/// A run as quantization and export need it.
+#[derive(Debug)]
+pub struct RunData {
+    /// The running-mean weights.
+    pub store: VarStore,
+    /// The net on them.
+    pub net: Compact,
+    /// Its shape.
+    pub shape: Shape,
+    /// Share of identities that it did not learn from.
+    pub held_out: f64,
+    /// Seed of that split.
+    pub seed: u64,
+    /// How its chips were varied.
+    pub augment: Augment,
+}
+
+/// The running-mean weights of a run's folder with its settings, or a weights file of the net in its default shape with the default ones.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn load(run: &Path) -> Result<RunData, ExportError> {
+    let (file, settings) = if run.is_dir() {
+        (run.join(CHECKPOINT), config::read::<CompactSettings>(&run.join(SETTINGS), CompactRecipe::NAME)?)
     } else {
-        (run.to_owned(), Shape::default())
+        (run.to_owned(), CompactSettings::default())
     };
     let mut store = VarStore::new(Device::Cpu);
-    let net = Compact::new(&store.root(), &shape);
+    let net = Compact::new(&store.root(), &settings.shape);
     store.freeze();
     checkpoint::load_weights(&file, &store)?;
-    Ok((store, net, shape))
+    let CompactSettings { shape, held_out, seed, augment, .. } = settings;
+    Ok(RunData { store, net, shape, held_out, seed, augment })
 }
 
 /// The compact net as a graph: input `chip` `[1, 3, 112, 112]` RGB 0–255, output `embedding` `[1, 128]`, not normalised.

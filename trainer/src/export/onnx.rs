@@ -137,7 +137,13 @@ impl Graph {
 
     /// The finished model as bytes: input `chip` `[1, 3, side, side]`, output `embedding` `[1, dim]`.
     #[must_use]
-    pub fn finish(mut self, last: &str, side: i64, dim: i64) -> Vec<u8> {
+    pub fn finish(self, last: &str, side: i64, dim: i64) -> Vec<u8> {
+        self.finish_with(last, side, dim, &[])
+    }
+
+    /// The same with more float outputs, by name and shape, for looking inside.
+    #[must_use]
+    pub fn finish_with(mut self, last: &str, side: i64, dim: i64, more: &[(String, Vec<i64>)]) -> Vec<u8> {
         for name in self.nodes.iter_mut().flat_map(|node| &mut node.output).filter(|name| *name == last) {
             "embedding".clone_into(name);
         }
@@ -158,6 +164,10 @@ impl Graph {
             initializer: self.constants,
             input: vec![value(input, &[1, 3, height, width])],
             output: outputs.iter().map(|(name, dims)| value(name, dims)).collect(),
+            input: vec![value("chip", &[1, 3, side, side])],
+            output: std::iter::once(value("embedding", &[1, dim]))
+                .chain(more.iter().map(|(name, dims)| value(name, dims)))
+                .collect(),
             ..GraphProto::default()
         };
         let model = ModelProto {

@@ -86,6 +86,7 @@ pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
         threshold_note: preset.threshold_note.clone(),
         source: Source { sha256: hash, ..preset.source.clone() },
         contract: preset.contract,
+        thresholds: preset.thresholds.clone(),
     };
     manifest.upsert(entry.clone());
     toml::to_string(&manifest)

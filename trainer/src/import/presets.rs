@@ -1,6 +1,7 @@
 //! Third-party models known by name: `models/imports.toml`, compiled in.
 
 use facelatch_shared::vision::contract::{Family, InputContract, ModelKind, Source};
+use facelatch_shared::vision::thresholds::ThresholdTable;
 use serde::Deserialize;
 
 use super::ImportError;
@@ -25,6 +26,9 @@ pub struct Preset {
     pub source: Source,
     /// What the network is fed.
     pub contract: InputContract,
+    /// Which similarity a false-match rate asks for.
+    #[serde(default)]
+    pub thresholds: Option<ThresholdTable>,
     /// What onnxruntime answered for the unchanged file on the fixed picture, one entry an output.
     #[serde(default)]
     pub golden: Vec<Golden>,

@@ -108,6 +108,7 @@ impl Bench {
             threshold_note: Some("made up".into()),
             source,
             contract,
+            thresholds: None,
             golden: vec![],
         };
         Job { preset, file, hash_known: true }

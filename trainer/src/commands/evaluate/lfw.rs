@@ -258,6 +258,7 @@ pub(super) mod tests {
                 threshold_note: preset.threshold_note,
                 source: preset.source,
                 contract: preset.contract,
+                thresholds: preset.thresholds,
             }
         })
     }

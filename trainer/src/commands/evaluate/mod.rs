@@ -135,7 +135,11 @@ fn alignment_of(entry: &ManifestEntry) -> &'static str {
     entry.contract.alignment.map_or("none", |alignment| alignment.method.name())
 }
 
-fn choose<'m>(
+/// The entry called `name`, or the first of `kind`.
+///
+/// # Errors
+/// A [`Failure`] with the names there are.
+pub(super) fn choose<'m>(
     manifest: &'m Manifest,
     dir: &Path,
     name: Option<&str>,
