@@ -25,10 +25,11 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make test                   Every check that must pass before a change lands: format, lints, all tests, the
                               trainer with libtorch, the ARM build under emulation, documentation, licences.
                               One stage alone: .ci/test clippy   (stages: $(STAGES))
-  make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
-                              watches the lock from outside (a stage of `make test`).
   make test-power             Power cut at every write of an update and of the gallery (also part of make test).
   make test-attacks           Forged, old, foreign and damaged bundles, each refused for its reason (also part of it).
+  make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
+                              watches the lock from outside (a stage of `make test`).
+  make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
   make device                 facelatchd for the board (aarch64 Linux), fully optimized.
   make build                  facelatchd and facelatch for this machine, without libtorch.
@@ -38,7 +39,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test test-board test-power test-attacks bench device build models
+.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke
 .DEFAULT_GOAL := help
 
 help:
@@ -60,16 +61,20 @@ models: build
 test:
 	@.ci/test
 
-test-board:
-	@.ci/setup test
-	@.ci/fetch demo
-	@VERBOSE=1 .ci/test board
-
 test-power:
 	cargo test --workspace --no-default-features --lib -- --show-output power torn tears interrupted crashing
 
 test-attacks:
 	cargo test --workspace --no-default-features --lib -- bundle:: update::
+
+test-board:
+	@.ci/setup test
+	@.ci/fetch demo
+	@VERBOSE=1 .ci/test board
+
+train-smoke:
+	@.ci/setup test && .ci/fetch demo && .ci/libtorch
+	LIBTORCH="$${LIBTORCH:-$$(.ci/libtorch --path)}" cargo test -p facelatch-trainer --features train --test smoke -- --nocapture
 
 bench: models
 	tests/bench/opencv_compare.py --rounds $(ROUNDS) --models $(MODELS) --json $(TARGET_DIR)/bench/stages.json -- \

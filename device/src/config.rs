@@ -77,6 +77,9 @@ pub struct ModelsConfig {
     pub detector: String,
     /// An embedder's name in the manifest.
     pub embedder: String,
+    /// A fiducials net's name in the manifest: the gate then knows pose and occlusion. Left out, it goes without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fiducials: Option<String>,
     /// The picture that the detector sees, width in pixels; the camera's is scaled to it.
     pub detector_width_px: usize,
     /// Its height.
@@ -412,6 +415,7 @@ impl Default for ModelsConfig {
             dir: PathBuf::from("/usr/share/facelatch/models"),
             detector: "yunet".into(),
             embedder: "sface".into(),
+            fiducials: None,
             detector_width_px: 320,
             detector_height_px: 240,
         }

@@ -43,7 +43,11 @@ use crate::store::SystemEntropy;
 pub fn load_eyes(config: &Config) -> Result<Eyes, VisionError> {
     let models = &config.models;
     let size = (models.detector_width_px, models.detector_height_px);
-    Eyes::load(&models.dir, &models.detector, &models.embedder, config.gate, size)
+    let eyes = Eyes::load(&models.dir, &models.detector, &models.embedder, config.gate, size)?;
+    match &models.fiducials {
+        Some(name) => eyes.with_fiducials(&models.dir, name),
+        None => Ok(eyes),
+    }
 }
 
 /// What decides at the door that `config` describes.

@@ -53,7 +53,7 @@ pub struct StageTimings {
     pub decode_us: u32,
     /// Detector, with scaling and suppression.
     pub detect_us: u32,
-    /// Tracking and the quality gate.
+    /// Tracking, the quality gate, and the fiducials where the door has a net for them.
     pub quality_us: u32,
     /// Warp to the canonical chip.
     pub align_us: u32,

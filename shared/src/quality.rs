@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::align::{CHIP_BYTES, CHIP_PX};
+use crate::align::camera;
+use crate::align::{AlignError, CHIP_BYTES, CHIP_PX, Fiducials68};
 use crate::detection::{BoxPx, Detection, Landmarks5};
 
 /// Why a frame gives no probe. The panel turns each into one instruction.
@@ -27,6 +28,8 @@ pub enum Unusable {
     Turned,
     /// The landmarks admit no alignment.
     BadGeometry,
+    /// Part of the face is hidden: take off what covers it.
+    Covered,
 }
 
 /// What was measured on one face.
@@ -44,7 +47,39 @@ pub struct Quality {
     pub turn: f32,
     /// In-plane tilt of the eye line in degrees, −180 to 180.
     pub roll_deg: f32,
+    /// What the fiducials say, where the door has a net for them.
+    #[serde(default)]
+    pub head: Option<Head>,
 }
+
+/// Pose and occlusion, from the 68 fiducials.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// Turn to the viewer's right in degrees, −90 to 90, from the affine camera.
+    pub yaw_deg: f32,
+    /// Turn upwards in degrees, −90 to 90.
+    pub pitch_deg: f32,
+    /// Clockwise tilt in the picture in degrees, −180 to 180.
+    pub roll_deg: f32,
+    /// Share of the points of brows, eyes, nose and mouth that cannot be seen, 0 to 1.
+    pub hidden: f32,
+}
+
+impl Head {
+    /// Measures `fiducials`.
+    ///
+    /// # Errors
+    /// As [`camera::fit`]: points that are no face.
+    pub fn measure(fiducials: &Fiducials68) -> Result<Self, AlignError> {
+        let pose = camera::fit(fiducials)?.camera.pose();
+        let inner = &fiducials.visibility[CONTOUR..];
+        let hidden = 1.0 - inner.iter().sum::<f32>() / inner.len() as f32;
+        Ok(Self { yaw_deg: pose.yaw_deg, pitch_deg: pose.pitch_deg, roll_deg: pose.roll_deg, hidden })
+    }
+}
+
+/// Points of the face's contour, which hair covers as a matter of course, at the beginning of the 68.
+const CONTOUR: usize = 17;
 
 impl Quality {
     /// Measures the face of `landmarks`, whose aligned chip, packed RGB `[112, 112, 3]`, is `chip`.
@@ -75,6 +110,7 @@ impl Quality {
             sharpness: along_rows.min(along_columns) as f32 / count * relative * relative,
             turn: turn(landmarks),
             roll_deg: roll_deg(landmarks),
+            head: None,
         }
     }
 }
@@ -118,6 +154,12 @@ pub struct Gate {
     pub max_turn: f32,
     /// Largest magnitude of [`Quality::roll_deg`].
     pub max_roll_deg: f32,
+    /// Largest magnitude of [`Head::yaw_deg`], where it is measured.
+    pub max_yaw_deg: f32,
+    /// Largest magnitude of [`Head::pitch_deg`], where it is measured.
+    pub max_pitch_deg: f32,
+    /// Largest [`Head::hidden`], where it is measured: a mask covers half of them, sunglasses a quarter.
+    pub max_hidden: f32,
 }
 
 impl Default for Gate {
@@ -131,6 +173,9 @@ impl Default for Gate {
             min_sharpness: 5.0,
             max_turn: 0.6,
             max_roll_deg: 30.0,
+            max_yaw_deg: 40.0,
+            max_pitch_deg: 35.0,
+            max_hidden: 0.4,
         }
     }
 }
@@ -146,6 +191,9 @@ impl Gate {
         min_sharpness: 0.0,
         max_turn: 1.0,
         max_roll_deg: 180.0,
+        max_yaw_deg: 180.0,
+        max_pitch_deg: 180.0,
+        max_hidden: 1.0,
     };
 
     /// Whether a face of `quality` at `detection` in a frame of `width_px`×`height_px` may be embedded.
@@ -182,6 +230,24 @@ impl Gate {
         faults.iter().find(|(wrong, _)| *wrong).map_or(Ok(()), |(_, reason)| Err(*reason))
     }
 
+    /// Whether pose and occlusion permit to embed the face; what is not finite never passes.
+    ///
+    /// # Errors
+    /// [`Unusable::Turned`], [`Unusable::Covered`], [`Unusable::BadGeometry`].
+    pub fn check_head(&self, head: &Head) -> Result<(), Unusable> {
+        let numbers = [head.yaw_deg, head.pitch_deg, head.roll_deg, head.hidden];
+        if !numbers.iter().all(|v| v.is_finite()) {
+            return Err(Unusable::BadGeometry);
+        }
+        // Covered first: a net that guesses half of the points guesses the pose too.
+        if head.hidden > self.max_hidden {
+            return Err(Unusable::Covered);
+        }
+        let turned =
+            libm::fabsf(head.yaw_deg) > self.max_yaw_deg || libm::fabsf(head.pitch_deg) > self.max_pitch_deg;
+        if turned { Err(Unusable::Turned) } else { Ok(()) }
+    }
+
     /// The name of the first limit that is not a number or contradicts another, if any: for those who read it from a file.
     #[must_use]
     pub fn fault(&self) -> Option<&'static str> {
@@ -194,6 +260,9 @@ impl Gate {
             ("min_sharpness", self.min_sharpness, 0.0, f32::INFINITY),
             ("max_turn", self.max_turn, 0.0, 1.0),
             ("max_roll_deg", self.max_roll_deg, 0.0, 180.0),
+            ("max_yaw_deg", self.max_yaw_deg, 0.0, 180.0),
+            ("max_pitch_deg", self.max_pitch_deg, 0.0, 180.0),
+            ("max_hidden", self.max_hidden, 0.0, 1.0),
         ];
         ranges
             .iter()
@@ -315,6 +384,37 @@ mod tests {
         let one_point = Landmarks5([Point::new(5.0, 5.0); 5]);
         let quality = Quality::measure(&good, &one_point);
         assert_eq!(Gate::OPEN.check(&quality, &face(0.0, 0.0, 1.0), 640, 480), Err(Unusable::BadGeometry));
+    }
+
+    #[test]
+    fn a_turned_head_and_a_covered_face_have_their_reasons() {
+        let gate = Gate::default();
+        let head = Head { yaw_deg: 10.0, pitch_deg: -8.0, roll_deg: 0.0, hidden: 0.1 };
+        assert_eq!(gate.check_head(&head), Ok(()));
+        assert_eq!(gate.check_head(&Head { yaw_deg: -50.0, ..head }), Err(Unusable::Turned));
+        assert_eq!(gate.check_head(&Head { pitch_deg: 44.0, ..head }), Err(Unusable::Turned));
+        assert_eq!(gate.check_head(&Head { hidden: 0.6, yaw_deg: 60.0, ..head }), Err(Unusable::Covered));
+        assert_eq!(Gate::OPEN.check_head(&Head { hidden: f32::NAN, ..head }), Err(Unusable::BadGeometry));
+    }
+
+    #[test]
+    fn the_pose_follows_the_head() {
+        use crate::align::shape;
+        // The generic face itself, turned about the vertical axis and seen from far away.
+        let face = shape::positions();
+        let seen = |yaw_deg: f32| {
+            let (s, c) = yaw_deg.to_radians().sin_cos();
+            let points = core::array::from_fn(|k| {
+                let [x, y, z] = face[k];
+                Point::new(300.0 + 80.0 * (c * x + s * z), 200.0 + 80.0 * y)
+            });
+            Head::measure(&Fiducials68::all_visible(points))
+        };
+        let frontal = seen(0.0).unwrap();
+        assert!(frontal.yaw_deg.abs() < 3.0 && frontal.hidden == 0.0, "{frontal:?}");
+        let (one, other) = (seen(25.0).unwrap().yaw_deg, seen(-25.0).unwrap().yaw_deg);
+        assert!((one.abs() - 25.0).abs() < 4.0 && (one + other).abs() < 4.0, "{one} {other}");
+        assert!(Head::measure(&Fiducials68::all_visible([Point::new(1.0, 1.0); 68])).is_err());
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub const fn unusable(reason: Unusable) -> &'static str {
         Unusable::TooBright => "too bright",
         Unusable::Turned => "turned away",
         Unusable::BadGeometry => "landmarks that make no face",
+        Unusable::Covered => "partly covered",
         _ => "another reason",
     }
 }

@@ -62,7 +62,7 @@ impl Hints {
             Unusable::TooDark => Some(Instruction::TooDark),
             Unusable::TooBright => Some(Instruction::TooBright),
             Unusable::SeveralFaces => Some(Instruction::OneFaceOnly),
-            Unusable::Turned | Unusable::BadGeometry => Some(Instruction::LookAtCamera),
+            Unusable::Turned | Unusable::Covered | Unusable::BadGeometry => Some(Instruction::LookAtCamera),
             _ => None,
         }
     }

@@ -21,6 +21,8 @@ pub enum ModelKind {
     Detector,
     /// Aligned chip to a vector of 128.
     Embedder,
+    /// Crop of a detected face to its 68 points.
+    Fiducials,
 }
 
 /// How a model's outputs are read.
@@ -31,6 +33,8 @@ pub enum Family {
     Yunet,
     /// One output of 128 numbers, not yet normalised.
     Embedding,
+    /// One output of 68 × 4 numbers for the crop that [`super::fiducials`] cuts: x, y, logit of the visibility, ln of the spread.
+    Fiducials68,
 }
 
 /// Where weights come from, so that anyone can fetch the same bytes again.
@@ -238,6 +242,13 @@ impl InputContract {
                 Some("`width_px` and `height_px` must be multiples of `pad_multiple_px`")
             }
             (ModelKind::Detector, None, Some(_)) => None,
+            (ModelKind::Fiducials, Some(_), _) | (ModelKind::Fiducials, None, Some(_)) => {
+                Some("`alignment` and `pad_multiple_px` do not belong to fiducials: their crop is fixed")
+            }
+            (ModelKind::Fiducials, None, None) if sides != [super::fiducials::CROP_PX; 2] => {
+                Some("fiducials are read from crops of 96x96 px")
+            }
+            (ModelKind::Fiducials, None, None) => None,
             (ModelKind::Embedder, _, Some(_)) => Some("`pad_multiple_px` belongs to detectors"),
             (ModelKind::Embedder, None, None) => Some("an embedder needs `alignment`"),
             (ModelKind::Embedder, Some(_), None) if sides != [CHIP_PX; 2] => {
@@ -253,6 +264,7 @@ impl fmt::Display for ModelKind {
         f.write_str(match self {
             Self::Detector => "detector",
             Self::Embedder => "embedder",
+            Self::Fiducials => "fiducials net",
         })
     }
 }

@@ -158,12 +158,17 @@ impl ManifestEntry {
             return Some("`licence` is empty: write the SPDX expression of the weights");
         }
         match (self.kind, self.family) {
-            (ModelKind::Detector, Family::Yunet) | (ModelKind::Embedder, Family::Embedding) => {}
+            (ModelKind::Detector, Family::Yunet)
+            | (ModelKind::Embedder, Family::Embedding)
+            | (ModelKind::Fiducials, Family::Fiducials68) => {}
+            (ModelKind::Fiducials, _) => return Some("the `family` of fiducials must be \"fiducials68\""),
             (ModelKind::Detector, _) => return Some("a detector's `family` must be \"yunet\""),
             (ModelKind::Embedder, _) => return Some("an embedder's `family` must be \"embedding\""),
         }
         match (self.kind, self.default_threshold) {
-            (ModelKind::Detector, Some(_)) => return Some("`default_threshold` belongs to embedders"),
+            (ModelKind::Detector | ModelKind::Fiducials, Some(_)) => {
+                return Some("`default_threshold` belongs to embedders");
+            }
             (ModelKind::Embedder, Some(t)) if !(-1.0..=1.0).contains(&t) => {
                 return Some("`default_threshold` is a cosine, -1 to 1");
             }

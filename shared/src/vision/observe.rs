@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::chip::ChipCutter;
+use super::chip::{ChipCutter, FindFiducials};
 use super::contract::{Alignment, AlignmentMethod, Manifest, ManifestEntry, ModelKind};
 use super::detect::Detector;
-use super::embed::{Embedder, binding};
+use super::embed::{Embedder, binding, binding_with};
 use super::error::VisionError;
+use super::fiducials::FiducialFinder;
 use super::track::Tracker;
 use crate::align::{AlignError, CHIP_BYTES, warp_chip};
 use crate::detection::{Detection, Faces, Landmarks5};
 use crate::embedding::{Embedding, ModelBinding};
 use crate::frame::RgbView;
 use crate::observation::{Observation, Probe, StageTimings, TrackId};
-use crate::quality::{Gate, Quality, Unusable};
+use crate::quality::{Gate, Head, Quality, Unusable};
 use crate::score::Threshold;
 use crate::time::Millis;
 
@@ -22,12 +23,13 @@ use crate::time::Millis;
 #[derive(Debug)]
 pub struct Eyes {
     detector: Detector,
+    fiducials: Option<FiducialFinder>,
     embedder: Embedder,
     gate: Gate,
     tracker: Tracker,
     cutter: ChipCutter,
     chip: Box<[u8; CHIP_BYTES]>,
-    models: [ManifestEntry; 2],
+    models: Vec<ManifestEntry>,
     binding: ModelBinding,
 }
 
@@ -49,13 +51,14 @@ impl Eyes {
         let embedder = manifest.find(dir, embedder, ModelKind::Embedder)?.clone();
         Ok(Self {
             detector: Detector::load(dir, &detector, detector_input)?,
+            fiducials: None,
             embedder: Embedder::load(dir, &embedder)?,
             gate,
             tracker: Tracker::default(),
             cutter: ChipCutter::new(embedder.contract.alignment.unwrap_or(Alignment::ARCFACE_112)),
             chip: Box::new([0; CHIP_BYTES]),
             binding: binding(&embedder),
-            models: [detector, embedder],
+            models: vec![detector, embedder],
         })
     }
 
@@ -65,7 +68,7 @@ impl Eyes {
         let alignment = Alignment { method, ..self.cutter.alignment() };
         self.cutter = ChipCutter::new(alignment);
         self.models[1].contract.alignment = Some(alignment);
-        self.binding = binding(&self.models[1]);
+        self.binding = binding_with(&self.models[1], self.models.get(2));
         self
     }
 
@@ -73,6 +76,18 @@ impl Eyes {
     #[must_use]
     pub const fn alignment(&self) -> Alignment {
         self.cutter.alignment()
+    }
+
+    /// Looks for the fiducials of each attended face too, with the net called `name`: the gate then knows pose and occlusion.
+    ///
+    /// # Errors
+    /// [`VisionError`], naming the file and the remedy.
+    pub fn with_fiducials(mut self, dir: &Path, name: &str) -> Result<Self, VisionError> {
+        let entry = Manifest::load(dir)?.find(dir, name, ModelKind::Fiducials)?.clone();
+        self.fiducials = Some(FiducialFinder::load(dir, &entry)?);
+        self.binding = binding_with(&self.models[1], Some(&entry));
+        self.models.push(entry);
+        Ok(self)
     }
 
     /// Looks at frame number `seq`, taken `at`. The door attends to the largest face. `decode_us` and `match_us` stay zero: those
@@ -153,9 +168,9 @@ impl Eyes {
         self.models[1].default_threshold.map(Threshold)
     }
 
-    /// The detector's and the embedder's manifest entries, in this order.
+    /// The manifest entries of detector, embedder and, where there is one, fiducials net, in this order.
     #[must_use]
-    pub const fn models(&self) -> &[ManifestEntry] {
+    pub fn models(&self) -> &[ManifestEntry] {
         &self.models
     }
 
@@ -173,19 +188,34 @@ impl Eyes {
             Err(AlignError::Outside) => return Ok(Err(Unusable::TooClose)),
             Err(_) => return Ok(Err(Unusable::BadGeometry)),
         }
-        let (quality, verdict) = timed(&mut timings.quality_us, || {
+        let (mut quality, verdict) = timed(&mut timings.quality_us, || {
             let quality = Quality::measure(&self.chip, landmarks);
             (quality, self.gate.check(&quality, detection, frame.width_px(), frame.height_px()))
         });
         if let Err(reason) = verdict {
             return Ok(Err(reason));
         }
+        if let Some(finder) = &mut self.fiducials {
+            let head = timed(&mut timings.quality_us, || match finder.find(frame, landmarks) {
+                Ok(found) => Ok(Head::measure(&found.fiducials).map_err(|_| Unusable::BadGeometry)),
+                Err(VisionError::Align(_)) => Ok(Err(Unusable::BadGeometry)),
+                Err(error) => Err(error),
+            })?;
+            match head.and_then(|head| self.gate.check_head(&head).map(|()| head)) {
+                Ok(head) => quality.head = Some(head),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
         // Quality is measured on the similarity's chip whatever the embedder reads, so that the gate means the same for all.
-        if self.cutter.alignment() != Alignment::ARCFACE_112
-            && timed(&mut timings.align_us, || self.cutter.cut(frame, landmarks, None, &mut self.chip))
-                .is_err()
-        {
-            return Ok(Err(Unusable::BadGeometry));
+        if self.cutter.alignment() != Alignment::ARCFACE_112 {
+            let finder = self.fiducials.as_mut().map(|finder| finder as &mut dyn FindFiducials);
+            let cut =
+                timed(&mut timings.align_us, || self.cutter.cut(frame, landmarks, finder, &mut self.chip));
+            match cut {
+                Ok(()) => {}
+                Err(VisionError::Align(_)) => return Ok(Err(Unusable::BadGeometry)),
+                Err(error) => return Err(error),
+            }
         }
         let embedding = timed(&mut timings.embed_us, || self.embedder.embed(&self.chip))?;
         Ok(Ok(Probe { track, detection: *detection, quality, embedding, fiducials: None }))

@@ -49,6 +49,26 @@ pub(super) fn entry(name: &str, bytes: &[u8]) -> ManifestEntry {
     }
 }
 
+/// A fiducials net's manifest entry for `bytes`.
+pub(super) fn fiducials_entry(name: &str, bytes: &[u8]) -> ManifestEntry {
+    let mut entry = entry(name, bytes);
+    (entry.kind, entry.family, entry.default_threshold) = (ModelKind::Fiducials, Family::Fiducials68, None);
+    (entry.contract.alignment, entry.contract.width_px, entry.contract.height_px) = (None, 96, 96);
+    entry
+}
+
+/// Gives `values`, `[1, n]`, whatever it sees.
+pub(super) fn constant(values: &[f32]) -> Vec<u8> {
+    let n = values.len() as i64;
+    let initializers = vec![weights("w", &[3, n], &vec![0.0; 3 * values.len()]), weights("v", &[n], values)];
+    let nodes = vec![
+        node("GlobalAveragePool", &["x"], "mean", vec![]),
+        node("Flatten", &["mean"], "flat", vec![]),
+        node("Gemm", &["flat", "w", "v"], "y", vec![]),
+    ];
+    model(nodes, initializers, &["y"])
+}
+
 /// A detector's manifest entry for `bytes`.
 pub(super) fn detector_entry(name: &str, bytes: &[u8]) -> ManifestEntry {
     let mut entry = entry(name, bytes);

@@ -10,11 +10,10 @@ use tch::Device;
 
 use crate::cli::{Failure, FailureKind};
 use crate::recipe::compact::CompactRecipe;
+use crate::recipe::deepface::DeepfaceRecipe;
 use crate::recipe::detector::DetectorRecipe;
 use crate::recipe::facenet::FacenetRecipe;
 use crate::recipe::fiducials::FiducialsRecipe;
-use crate::recipe::deepface::DeepfaceRecipe;
-use crate::recipe::facenet::FacenetRecipe;
 use crate::recipe::vggface::VggfaceRecipe;
 use crate::recipe::vggface_embedding::VggfaceEmbeddingRecipe;
 use crate::train::config::{ConfigError, Draft};
@@ -28,10 +27,9 @@ pub struct Args {
     /// What to train
     #[arg(long, value_enum, default_value = "compact")]
     pub recipe: RecipeName,
-    /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces; for detector and fiducials a folder with such
-    /// a folder `train` and a folder `scenes` of labelled pictures
-    /// Aligned 128×128 faces: a folder with manifest.csv and tar shards; for deepface and vggface also a folder with one folder an
-    /// identity, any .csv with columns path and identity, or such a folder as .tar or .zip
+    /// The pictures: a folder with manifest.csv and tar shards of aligned 128×128 faces; for deepface and vggface also a folder with one
+    /// folder an identity, any .csv with columns path and identity, or such a folder as .tar or .zip; for detector and fiducials a folder
+    /// with a folder `train` of such faces and a folder `scenes` of labelled pictures
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// A teacher's vectors, for compact: NAME.safetensors with NAME.paths beside it; for detector and fiducials the folder of the face

@@ -373,6 +373,7 @@ mod tests {
             licence: "MIT".into(),
             default_threshold: None,
             threshold_note: None,
+            thresholds: None,
             source: Source { package: "t".into(), version: "0".into(), path: "t".into(), sha256 },
             contract: InputContract {
                 width_px: 320,

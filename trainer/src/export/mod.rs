@@ -56,6 +56,7 @@ pub struct Exported {
 pub fn export(run: &Path, form: Form, out: &Path) -> Result<Exported, ExportError> {
     if let Some(recipe) = eyes::recipe_of(run)? {
         return eyes::export(run, recipe, form, out);
+    }
     if let Some(net) = papers::open(run)? {
         return papers::export(&net, form, out);
     }
@@ -108,8 +109,6 @@ pub fn weights_only(run: &Path, out: &Path) -> Result<(), ExportError> {
     if let Some(recipe) = eyes::recipe_of(run)? {
         return eyes::weights_only(run, recipe, out);
     }
-    let (store, ..) = load(run)?;
-    Ok(checkpoint::save_weights(out, &store, true)?)
     Ok(checkpoint::save_weights(out, &load(run)?.store, true)?)
 }
 

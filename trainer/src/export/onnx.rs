@@ -147,7 +147,9 @@ impl Graph {
         for name in self.nodes.iter_mut().flat_map(|node| &mut node.output).filter(|name| *name == last) {
             "embedding".clone_into(name);
         }
-        self.finish_as("chip", [side, side], &[("embedding".to_owned(), vec![1, dim])])
+        let outputs: Vec<_> =
+            std::iter::once(("embedding".to_owned(), vec![1, dim])).chain(more.iter().cloned()).collect();
+        self.finish_as("chip", [side, side], &outputs)
     }
 
     /// The finished model as bytes: one input `[1, 3, height, width]`, and the outputs by name and shape, each the output of a node.
@@ -164,10 +166,6 @@ impl Graph {
             initializer: self.constants,
             input: vec![value(input, &[1, 3, height, width])],
             output: outputs.iter().map(|(name, dims)| value(name, dims)).collect(),
-            input: vec![value("chip", &[1, 3, side, side])],
-            output: std::iter::once(value("embedding", &[1, dim]))
-                .chain(more.iter().map(|(name, dims)| value(name, dims)))
-                .collect(),
             ..GraphProto::default()
         };
         let model = ModelProto {

@@ -153,6 +153,7 @@ impl ImportError {
             Self::Kind { kind, .. } => match kind {
                 ModelKind::Detector => "import it with --kind embedder if that is what it is".into(),
                 ModelKind::Embedder => "import it with --kind detector if that is what it is".into(),
+                ModelKind::Fiducials => "the door reads 68 points of four numbers each".into(),
             },
             Self::Meaning { .. } => "nothing was written; please report the file, this is a defect of the import".into(),
             Self::Unwritable { .. } => "check the free space and the permissions of --out".into(),

@@ -172,6 +172,8 @@ fn check_kind(
     let fits = match (kind, &sizes) {
         (ModelKind::Embedder, None) => names.len() == 1,
         (ModelKind::Embedder, Some(sizes)) => *sizes == [embedding::DIM],
+        (ModelKind::Fiducials, None) => names.len() == 1,
+        (ModelKind::Fiducials, Some(sizes)) => *sizes == [FIDUCIAL_NUMBERS],
         (ModelKind::Detector, _) => DETECTOR_OUTPUTS.iter().all(|name| names.contains(name)),
     };
     if fits {
@@ -179,6 +181,7 @@ fn check_kind(
     }
     let wanted = match kind {
         ModelKind::Embedder => format!("one output of {} numbers is", embedding::DIM),
+        ModelKind::Fiducials => format!("one output of {FIDUCIAL_NUMBERS} numbers is"),
         ModelKind::Detector => format!("YuNet's outputs {} are", DETECTOR_OUTPUTS.join(", ")),
     };
     let found = match sizes {
@@ -230,6 +233,8 @@ fn write_synced(dir: &Path, fresh: &Path, path: &Path, bytes: &[u8]) -> std::io:
     std::fs::File::open(dir)?.sync_all()
 }
 
+/// Four for each of 68 points.
+const FIDUCIAL_NUMBERS: usize = 272;
 const DETECTOR_OUTPUTS: [&str; 12] = [
     "cls_8", "cls_16", "cls_32", "obj_8", "obj_16", "obj_32", "bbox_8", "bbox_16", "bbox_32", "kps_8",
     "kps_16", "kps_32",
