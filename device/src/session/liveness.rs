@@ -48,8 +48,10 @@ impl Session {
         let rule = self.policy.rule;
         let Phase::Challenging(turning) = &mut self.phase else { return };
         if matched.track != turning.track {
-            // Another face: whoever it is begins anew.
-            return self.watch();
+            // Another face: whoever it is begins anew, with this frame.
+            self.watch();
+            self.hints.probe(now);
+            return self.weigh(now, matched, actions);
         }
         let clear = matched.report.filter(|report| report.rank_gap() >= rule.min_rank_gap);
         let elected = clear.and_then(|r| r.best).filter(|best| rule.threshold.accepts(best.similarity));

@@ -32,7 +32,7 @@ impl Session {
         }
     }
 
-    fn weigh(&mut self, now: Millis, matched: &Matched, actions: &mut Actions) {
+    pub(super) fn weigh(&mut self, now: Millis, matched: &Matched, actions: &mut Actions) {
         let Some(report) = &matched.report else {
             return self.refuse(now, Refusal::OtherModel, None, actions);
         };

@@ -153,7 +153,7 @@ impl Eyes {
     /// Whether observations carry fiducials.
     #[must_use]
     pub const fn finds_fiducials(&self) -> bool {
-        false
+        self.fiducials.is_some()
     }
 
     /// What templates made by this embedder are bound to.
@@ -195,16 +195,20 @@ impl Eyes {
         if let Err(reason) = verdict {
             return Ok(Err(reason));
         }
+        let mut fiducials = None;
         if let Some(finder) = &mut self.fiducials {
-            let head = timed(&mut timings.quality_us, || match finder.find(frame, landmarks) {
-                Ok(found) => Ok(Head::measure(&found.fiducials).map_err(|_| Unusable::BadGeometry)),
-                Err(VisionError::Align(_)) => Ok(Err(Unusable::BadGeometry)),
-                Err(error) => Err(error),
-            })?;
+            let found = match timed(&mut timings.quality_us, || finder.find(frame, landmarks)) {
+                Ok(found) => found.fiducials,
+                Err(VisionError::Align(_)) => return Ok(Err(Unusable::BadGeometry)),
+                Err(error) => return Err(error),
+            };
+            let head = timed(&mut timings.quality_us, || Head::measure(&found));
+            let head = head.map_err(|_| Unusable::BadGeometry);
             match head.and_then(|head| self.gate.check_head(&head).map(|()| head)) {
                 Ok(head) => quality.head = Some(head),
                 Err(reason) => return Ok(Err(reason)),
             }
+            fiducials = Some(found);
         }
         // Quality is measured on the similarity's chip whatever the embedder reads, so that the gate means the same for all.
         if self.cutter.alignment() != Alignment::ARCFACE_112 {
@@ -218,7 +222,7 @@ impl Eyes {
             }
         }
         let embedding = timed(&mut timings.embed_us, || self.embedder.embed(&self.chip))?;
-        Ok(Ok(Probe { track, detection: *detection, quality, embedding, fiducials: None }))
+        Ok(Ok(Probe { track, detection: *detection, quality, embedding, fiducials }))
     }
 }
 

@@ -126,13 +126,14 @@ pub(super) fn count_pieces(bytes: &[u8]) -> Result<(), Unfit> {
         pieces += found.0;
         if pieces > MAX_PIECES { Err(Unfit::TooManyPieces { limit: MAX_PIECES }) } else { Ok(found.1) }
     };
-    // ModelProto.graph = 7; GraphProto.node = 1, .initializer = 5; NodeProto.attribute = 5; AttributeProto.t = 5, .tensors = 10.
+    // ModelProto.graph = 7; GraphProto.node = 1, .initializer = 5, .input = 11, .output = 12, .value_info = 13; NodeProto.attribute = 5; AttributeProto.t = 5, .tensors = 10.
     for (tag, graph) in count(bytes)? {
         if tag != 7 {
             continue;
         }
         let graph = &bytes[graph];
-        for (tag, piece) in count(graph)? {
+        // Names and texts are strings, not messages: nodes, initializers and descriptions of values are.
+        for (tag, piece) in count(graph)?.into_iter().filter(|(tag, _)| matches!(tag, 1 | 5 | 11..=13)) {
             let piece = &graph[piece];
             let parts = count(piece)?;
             for (part, attribute) in parts.into_iter().filter(|_| tag == 1) {
