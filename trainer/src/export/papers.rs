@@ -286,6 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn deepface_runs_in_tract_as_in_libtorch() {
+        tch::manual_seed(9);
+        let shape = deepface::Shape { width: 0.125, start: Start::Scaled, ..deepface::Shape::default() };
+        let store = VarStore::new(Device::Cpu);
+        let net = DeepFace::new(&store.root(), &shape, 5);
+        net.set_largest(&(Tensor::rand([512], (tch::Kind::Float, Device::Cpu)) + 0.1));
+        exact(&Net { store, kind: Kind::Deepface(net, shape) });
+    }
+
+    #[test]
     fn vggface_with_and_without_its_projection_runs_in_tract_as_in_libtorch() {
         for configuration in [vggface::Configuration::A, vggface::Configuration::D] {
             tch::manual_seed(10);
