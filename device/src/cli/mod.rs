@@ -49,7 +49,6 @@ enum Command {
     Status(status::Args),
     Unbar(orders::UnbarArgs),
     AcceptClock(orders::AcceptClockArgs),
-    HashPin(orders::HashPinArgs),
     LivenessRates(liveness_rates::Args),
     Config(config::Args),
     Secure(secure::Args),
@@ -87,7 +86,6 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::AcceptClock(args)) => {
             load_config(config).and_then(|config| orders::accept_clock(args, &config))
         }
-        Some(Command::HashPin(args)) => orders::hash_pin(args),
         Some(Command::LivenessRates(args)) => liveness_rates::run(&args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),

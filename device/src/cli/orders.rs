@@ -1,4 +1,4 @@
-//! `facelatchd unbar`, `accept-clock` and `hash-pin`: one order each.
+//! `facelatchd unbar` and `accept-clock`: one order each.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,6 @@ use facelatch_shared::protocol::Request;
 use super::Failure;
 use super::door::Door;
 use super::output::print;
-use super::people::read_pin;
 use crate::config::Config;
 
 /// Try people again after far too many failures.
@@ -25,11 +24,6 @@ pub(super) struct UnbarArgs {}
 #[command(after_help = "Examples:\n  facelatchd accept-clock")]
 pub(super) struct AcceptClockArgs {}
 
-/// Print the hash of a PIN for enrol.admin_pin; the PIN is read from standard input.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  facelatchd hash-pin")]
-pub(super) struct HashPinArgs {}
-
 pub(super) fn unbar(UnbarArgs {}: UnbarArgs, config: &Config) -> Result<ExitCode, Failure> {
     Door::running(config)?.order(Request::Unbar)?;
     print("People are tried again.\n")?;
@@ -42,10 +36,5 @@ pub(super) fn accept_clock(
 ) -> Result<ExitCode, Failure> {
     Door::running(config)?.order(Request::AcceptClock)?;
     print("The clock counts from now on.\n")?;
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) fn hash_pin(HashPinArgs {}: HashPinArgs) -> Result<ExitCode, Failure> {
-    print(&format!("{}\n", read_pin()?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,6 @@ mod state;
 mod rights;
 mod erase;
 
-pub(super) use rights::read_pin;
-
 use std::process::ExitCode;
 use std::str::FromStr;
 

@@ -24,7 +24,7 @@ use crate::store::SystemEntropy;
 pub(super) struct PermitArgs {
     /// Whom, as `people list` shows it: 3 or #3
     id: Id,
-    /// May start enrolments at the door
+    /// Is an administrator: recorded, nothing asks for it yet
     #[arg(long, conflicts_with = "member")]
     administrator: bool,
     /// May enter, and nothing else
@@ -111,7 +111,7 @@ pub(super) fn permit(args: PermitArgs, config: &Config, json: bool) -> Result<()
 }
 
 /// Reads a PIN from standard input and hashes it here, so that it goes no further.
-pub(in crate::cli) fn read_pin() -> Result<PinHash, Failure> {
+fn read_pin() -> Result<PinHash, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         eprintln!("PIN, 4 to 12 digits (shown as you type):");
@@ -212,7 +212,7 @@ impl<'a> Shown<'a> {
 
 const EXAMPLES: &str = "\
 Examples:
-  facelatchd people permit 3 --administrator          may start enrolments at the door
+  facelatchd people permit 3 --administrator          is an administrator (recorded; nothing asks for it yet)
   facelatchd people permit 3 --until 2026-12-31       a guest
   facelatchd people permit 3 --schedule office        hours of the configuration
   facelatchd people permit 3 --pin                    then type the PIN";
