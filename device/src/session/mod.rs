@@ -4,8 +4,8 @@
 //! two things only: a [`Verdict::Match`](facelatch_shared::decision::Verdict) of an active person who may enter now, has turned the head and given the second
 //! factor where one is asked for, and a request to exit.
 //!
-//! One file a concern: [`watch`] recognises, [`attempts`] counts failures, [`factor`] asks for the PIN, [`passage`] moves the lock and
-//! watches the door, [`liveness`] asks for a head turn, [`enrol`] takes views.
+//! One file a concern: `watch` recognises, `attempts` counts failures, `factor` asks for the PIN, `passage` moves the lock and
+//! watches the door, `liveness` asks for a head turn, `enrol` takes views.
 
 mod attempts;
 mod enrol;
