@@ -1,6 +1,6 @@
 //! The door's log: every event chained to the one before by a keyed hash, so that a changed, removed, inserted or moved entry shows.
 //!
-//! Three things hold the chain at its ends. Where older entries were rotated out, the first record is a [`Entry::Cut`] with a keyed proof
+//! Three things hold the chain at its ends. Where older entries were rotated out, the first record is a `Entry::Cut` with a keyed proof
 //! that only the door can have made. How far the log reached is kept apart, in the anchor: every [`ANCHOR_EVERY`] events, at each
 //! rotation and in an orderly end. And a door at work knows its newest entry itself. So the newest entries can be cut off unseen only
 //! after a power cut, and at most [`ANCHOR_EVERY`] of them. What could not be stored is itself recorded, as soon as something can be.
