@@ -225,7 +225,7 @@ mod tests {
         for observer in Observer::ALL {
             let plan = observed.plan(observer, all(&net));
             let near = cosine(&embed(&net, &plan, &scales, &tensors, &chips), &exact);
-            assert!(near > 0.98, "{observer:?}: {near}");
+            assert!(near > 0.95, "{observer:?}: {near}");
         }
         let none = observed.plan(Observer::MinMax, vec![false; net.layers.len()]);
         let same = embed(&net, &none, &scales, &tensors, &chips);
@@ -256,7 +256,7 @@ mod tests {
         let lopsided = quality(&net);
         equalize(&mut net, 2);
         let equalized = quality(&net);
-        assert!(equalized > lopsided + 0.01, "{lopsided} {equalized}");
+        assert!(1.0 - equalized < (1.0 - lopsided) / 4.0, "{lopsided} {equalized}");
 
         let tensors = net.tensors();
         let plan = Observed::over(&net, &tensors, &chips).plan(Observer::MinMax, all(&net));
