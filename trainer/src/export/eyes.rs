@@ -315,7 +315,7 @@ mod tests {
     fn trained(store: &VarStore) {
         tch::manual_seed(8);
         let _no_grad = tch::no_grad_guard();
-        for (name, mut tensor) in store.variables() {
+        for (name, mut tensor) in std::collections::BTreeMap::from_iter(store.variables()) {
             if name.contains(".bn.") {
                 tensor.copy_(&(Tensor::rand_like(&tensor) * 0.5 + 0.5));
             }

@@ -98,7 +98,7 @@ mod tests {
             let net = Facenet::new(&store.root(), &shape);
             // Statistics and scales as after some training, else folding would be tested with ones and zeros.
             tch::no_grad(|| {
-                for (name, mut tensor) in store.variables() {
+                for (name, mut tensor) in std::collections::BTreeMap::from_iter(store.variables()) {
                     if name.contains(".bn.") {
                         tensor.copy_(&(Tensor::rand_like(&tensor) * 0.5 + 0.5));
                     }

@@ -302,7 +302,7 @@ mod tests {
         let net = Compact::new(&store.root(), &shape());
         // Statistics and scales as after some training, else folding would be tested with ones and zeros.
         let _no_grad = tch::no_grad_guard();
-        for (name, mut tensor) in store.variables() {
+        for (name, mut tensor) in std::collections::BTreeMap::from_iter(store.variables()) {
             if name.contains(".bn.") {
                 tensor.copy_(&(Tensor::rand_like(&tensor) * 0.5 + 0.5));
             }
