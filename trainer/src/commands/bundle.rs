@@ -226,7 +226,10 @@ fn sign(args: &SignArgs) -> Result<(), Failure> {
 
 fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let file = read(&args.bundle)?;
-    let parts = split(&file)?;
+    let parts = split(&file).map_err(|error| {
+        Failure::new(FailureKind::Refused, format!("{}: {error}", args.bundle.display()))
+            .hint("it is cut short or another kind of file; `facelatch bundle build` makes bundles")
+    })?;
     let header = Header::parse(parts.header)?;
     let manifest = Manifest::parse(&header.manifest)?;
     let roots = header.roots.iter().map(SignedRoot::root).collect::<Result<Vec<_>, _>>()?;
