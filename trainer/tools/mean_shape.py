@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="Rust table to write")
     args = parser.parse_args()
     data = np.load(args.full)
-    points = to_pixel_centres(data["points"][data["score"] > 0.99])[:, MESH_68 + EXTRA].astype(np.float64)
+    points = data["points"][data["score"] > 0.99][:, MESH_68 + EXTRA].astype(np.float64)
     points = points[np.isfinite(points).all((1, 2))]
     both = np.concatenate([points, mirror(points)])
     mean, aligned, rotations = procrustes(both)
@@ -66,13 +66,6 @@ def main():
     write(args.out, vertices, pairs, triangles, normals, modes, sigma, midline)
     print(f"{kept.sum() // 2} faces, {len(triangles)} triangles, {len(vertices)} vertices; the modes explain {explained:.0%}; "
           f"eyes {np.linalg.norm(mean[36:42].mean(0) - mean[42:48].mean(0)):.2f} px apart; median pitch {np.degrees(pitch):.1f} degrees")
-
-
-def to_pixel_centres(points):
-    """The mesh counts from its crop's edge, pictures from the centre of their first pixel: half a pixel of the crop, which is 1.5
-    times as wide as the face's extent in 192 px. (On 300 crops, x and the x of the mirrored crop add up to 191.8.)"""
-    extent = np.ptp(points[:, :, :2], axis=1).max(1)
-    return points - (0.5 * 1.5 / 192 * extent)[:, None, None] * np.array([1, 1, 0], np.float32)
 
 
 def mirror(points):

@@ -114,6 +114,7 @@ class Mesh:
         self.net.set_tensor(self.input, (crop.astype(np.float32) / 255)[None])
         self.net.invoke()
         found = self.net.get_tensor(self.points).reshape(468, 3).copy()
+        found[:, :2] -= 0.5  # the mesh counts from the crop's edge, we count pixel centres
         scale = np.linalg.norm(to_picture[:, 0])
         flat = found[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
         return np.column_stack([flat, found[:, 2] * scale]), float(self.net.get_tensor(self.flag).ravel()[0])
