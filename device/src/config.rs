@@ -1,5 +1,6 @@
 //! `door.toml`: everything an installer sets. A key that is not known is an error, because a typo must not lower a threshold.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use facelatch_shared::decision::{DecisionRule, MAX_WINDOW};
@@ -51,6 +52,8 @@ pub struct Config {
     pub keypad: KeypadConfig,
     /// The panel.
     pub panel: PanelConfig,
+    /// The link to workstations.
+    pub link: LinkConfig,
     /// The program as a service.
     pub service: ServiceConfig,
 }
@@ -216,6 +219,28 @@ pub struct EnrolConfig {
     pub spacing_ms: u64,
     /// The enrolment is given up after so many seconds.
     pub timeout_s: u16,
+}
+
+/// The link to workstations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkConfig {
+    /// Whether there is one at all. Nothing listens before somebody at the door opens it for pairing.
+    pub enabled: bool,
+    /// Where it listens then: address and port.
+    pub listen: SocketAddr,
+    /// Whether the local network is told that it listens, by multicast DNS.
+    pub announce: bool,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([0, 0, 0, 0], facelatch_shared::link::PORT)),
+            announce: true,
+        }
+    }
 }
 
 /// The program as a service.

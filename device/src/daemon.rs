@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use embedded_graphics::geometry::Size;
@@ -13,26 +13,28 @@ use facelatch_shared::vision::{Eyes, VisionError};
 use thiserror::Error;
 
 use crate::access::{ThresholdSource, Timekeeper};
-use crate::camera::Camera;
-use crate::camera::v4l::V4lCamera;
+use crate::camera::folder::FolderCamera;
+use crate::camera::v4l::{V4lCamera, V4lSpec};
+use crate::camera::{Camera, CameraError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, LivenessMode, PanelConfig};
-use crate::control::{ControlError, Limits, Server, State, StateError};
+use crate::control::{ControlError, Limits, Server, State, StateError, ToSession};
 use crate::display::{
     Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay, Screen, ServiceReason, spi_panel,
 };
-use crate::door::{Door, Parts};
+use crate::door::{Desk, Door, Parts};
 use crate::event_log::EventLog;
 use crate::heartbeat::{Heartbeat, HeartbeatError};
 use crate::inputs::Inputs;
 use crate::inputs::gpio::{GpioInputs, InputsError};
 use crate::inputs::keypad::{EventKeypad, Keypad, KeypadError, NoKeypad};
+use crate::link::{self, LinkLimits, LinkParts, LinkServer};
 use crate::lock::gpio::{GpioLock, GpioLockSpec};
 use crate::lock::guard::Guard;
 use crate::lock::none::NoLock;
 use crate::lock::{Lock, LockError};
 use crate::metrics::{self, MetricsError};
-use crate::runner::{self, Ended, NoWatcher, RunError, Source, Upkeep};
+use crate::runner::{self, Ended, Look, NoWatcher, RunError, Source, Upkeep};
 use crate::session::{LivenessPolicy, Policy, Session};
 use crate::store::SystemEntropy;
 
@@ -153,6 +155,13 @@ fn run_once(
     heartbeat: &mut Option<Heartbeat>,
     next: &mut Option<Config>,
 ) -> Result<Ended, DaemonError> {
+    if config.lock.is_some() && config.camera.device.is_dir() {
+        let what = format!(
+            "camera.device is the folder {}: photographs open no real lock; remove [lock], or name a camera",
+            config.camera.device.display()
+        );
+        return Err(DaemonError::Setting(what));
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     // Declared before the lock, hence dropped after it: the guard needs the line then.
     let mut guard = None;
@@ -196,9 +205,9 @@ fn run_once(
         }
     };
     let Rules { session, threshold, keeper } = rules(config, &eyes, &log)?;
-    let (to_session, control) = sync_channel(CONTROL_QUEUE);
-    let _server = Server::start(&config.door.state_dir, to_session, Limits::default())?;
-    let door = Door::start(Parts {
+    let (to_session, control) = sync_channel::<ToSession>(CONTROL_QUEUE);
+    let _server = Server::start(&config.door.state_dir, to_session.clone(), Limits::default())?;
+    let mut door = Door::start(Parts {
         session,
         people,
         log,
@@ -212,18 +221,67 @@ fn run_once(
         binding: eyes.binding(),
         name: config.door.name.clone(),
     });
+    let (to_vision, looks) = sync_channel(LOOK_QUEUE);
+    let mut _link = None;
+    if config.link.enabled
+        && let Some((server, desk)) = start_link(config, &clock, to_session, to_vision)
+    {
+        door = door.with_link(desk);
+        _link = Some(server);
+    }
     let (spec, camera_clock) = (config.camera.spec(), Arc::clone(&clock));
-    let open_camera = Box::new(move || {
-        V4lCamera::open(&spec, Arc::clone(&camera_clock)).map(|camera| Box::new(camera) as Box<dyn Camera>)
-    });
+    let open_camera = Box::new(move || open_camera(&spec, &camera_clock));
     if let Some(heartbeat) = upkeep.heartbeat {
         heartbeat.ready();
     }
     let orientation = config.camera.orientation();
     // The run ends its own flag; the program's stays for the next run.
     let stop = Arc::new(AtomicBool::new(false));
-    let source = Source { open_camera, orientation, clock, upkeep: Box::new(upkeep), pace: None, stop };
+    let source = Source {
+        open_camera,
+        orientation,
+        clock,
+        upkeep: Box::new(upkeep),
+        pace: None,
+        looks: Some(looks),
+        stop,
+    };
     Ok(runner::run(door, eyes, source, &control, &mut NoWatcher)?)
+}
+
+/// The link, or nothing: a door that cannot be reached works all the same.
+fn start_link(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    session: SyncSender<ToSession>,
+    looks: SyncSender<Look>,
+) -> Option<(LinkServer, Desk)> {
+    let (identity, peers) = link::open(&config.door.state_dir)
+        .inspect_err(|error| tracing::error!(%error, "there is no link to workstations"))
+        .ok()?;
+    let parts = LinkParts {
+        address: config.link.listen,
+        identity,
+        peers: Arc::clone(&peers),
+        clock: Arc::clone(clock),
+        name: config.door.name.clone(),
+        session,
+        looks,
+        announce: config.link.announce,
+        limits: LinkLimits::default(),
+    };
+    let server = LinkServer::start(parts)
+        .inspect_err(|error| tracing::error!(%error, "there is no link to workstations"))
+        .ok()?;
+    Some((server, Desk { peers, port: config.link.listen.port() }))
+}
+
+/// The configured camera; where a folder stands in its place, its pictures.
+fn open_camera(spec: &V4lSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Camera>, CameraError> {
+    if spec.device.is_dir() {
+        return Ok(Box::new(FolderCamera::open(&spec.device, Arc::clone(clock))?));
+    }
+    Ok(Box::new(V4lCamera::open(spec, Arc::clone(clock))?))
 }
 
 /// Everything that may be missing for a while: files and models.
@@ -355,7 +413,8 @@ pub fn open_display(panel: &PanelConfig) -> Result<Box<dyn Display>, DisplayErro
     })
 }
 
-const CONTROL_QUEUE: usize = 4;
+const CONTROL_QUEUE: usize = 16;
+const LOOK_QUEUE: usize = 1;
 /// How often a door without files or models looks for them again.
 const RETRY: Duration = Duration::from_secs(10);
 

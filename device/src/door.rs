@@ -16,6 +16,10 @@ use facelatch_shared::quality::{Quality, Unusable};
 use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::time::Millis;
 
+mod workstations;
+
+pub use workstations::{Desk, Views};
+
 use crate::access::{ThresholdInForce, ThresholdSource, Timekeeper};
 use crate::clock::Clock;
 use crate::control::answer;
@@ -68,6 +72,7 @@ pub struct Door {
     display_ok: bool,
     inputs_ok: bool,
     keypad_ok: bool,
+    desk: Option<Desk>,
     in_force: ThresholdInForce,
     local: Option<LocalTime>,
 }
@@ -114,6 +119,7 @@ impl Door {
             display_ok: true,
             inputs_ok: true,
             keypad_ok: true,
+            desk: None,
             local: None,
         };
         door.follow_gallery();
@@ -227,7 +233,16 @@ impl Door {
     /// What the panel shows.
     #[must_use]
     pub fn screen(&self) -> Screen {
-        self.parts.session.screen(self.parts.clock.now())
+        let screen = self.parts.session.screen(self.parts.clock.now());
+        match screen {
+            Screen::Idle { .. } => self.pairing_screen().unwrap_or(screen),
+            _ => screen,
+        }
+    }
+
+    /// Writes into the log what happened beside the session.
+    pub fn record(&mut self, kind: EventKind) {
+        self.log(kind);
     }
 
     /// Who is enrolled.
@@ -424,6 +439,7 @@ impl Handler for Door {
                 self.step(Input::CancelEnrol);
                 Response::Enrolment(self.parts.session.enrolment())
             }
+            Request::Link(request) => self.link_request(request),
             Request::Rules => Response::Rules(self.rules()),
             Request::Unbar => {
                 self.step(Input::LiftBar(Authority::CommandLine));

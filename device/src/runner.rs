@@ -9,17 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use facelatch_shared::embedding::{ModelBinding, Template};
 use facelatch_shared::observation::Observation;
 use facelatch_shared::protocol::{Handler, Request, Response};
+use facelatch_shared::quality::Unusable;
 use facelatch_shared::vision::Eyes;
 use thiserror::Error;
 
 use crate::camera::backoff::Backoff;
 use crate::camera::orientation::Orientation;
 use crate::camera::pace::Pace;
+use crate::camera::scene::Picture;
 use crate::camera::{Camera, CameraError, RawFrame};
 use crate::clock::Clock;
-use crate::control::ControlMessage;
+use crate::control::{ControlMessage, ToSession};
 use crate::decode::Decoder;
 use crate::door::{Door, FrameReport};
 use crate::mailbox::{Closer, Consumer, Producer, TakeError, mailbox};
@@ -40,9 +43,23 @@ pub struct Source<'a> {
     pub upkeep: Box<dyn Upkeep + 'a>,
     /// Of a replayed camera: told when a frame is dealt with.
     pub pace: Option<Arc<Pace>>,
+    /// Pictures that somebody wants looked at with the door's own eyes, between two frames.
+    pub looks: Option<Receiver<Look>>,
     /// Set by a signal or a test: end in order.
     pub stop: Arc<AtomicBool>,
 }
+
+/// A picture that no camera took, and where to say what it shows.
+#[derive(Debug)]
+pub struct Look {
+    /// The picture.
+    pub picture: Picture,
+    /// There is room for one answer.
+    pub reply: SyncSender<Result<Looked, String>>,
+}
+
+/// What a picture shows: the template of its one good face and what that is bound to, or why there is none.
+pub type Looked = Result<(Template, ModelBinding), Unusable>;
 
 /// What the session's thread looks after beside the door, at least twenty times a second.
 pub trait Upkeep {
@@ -101,12 +118,12 @@ pub fn run(
     mut door: Door,
     eyes: Eyes,
     source: Source<'_>,
-    control: &Receiver<ControlMessage>,
+    control: &Receiver<ToSession>,
     watcher: &mut dyn Watcher,
 ) -> Result<Ended, RunError> {
     let (to_session, from_others) = sync_channel(OBSERVATIONS);
     let (producer, consumer) = mailbox::<RawFrame>();
-    let Source { open_camera, orientation, clock, mut upkeep, pace, stop } = source;
+    let Source { open_camera, orientation, clock, mut upkeep, pace, looks, stop } = source;
     std::thread::scope(|scope| {
         // Whatever ends the session, a panic included, ends the other threads.
         let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
@@ -119,7 +136,7 @@ pub fn run(
         });
         scope.spawn(move || {
             supervised("vision", &to_session, || {
-                vision(eyes, Decoder::turning(orientation), consumer, &to_session, stopping);
+                vision(eyes, Decoder::turning(orientation), consumer, looks, &to_session, stopping);
             });
         });
         let queues = Queues { news: &from_others, control };
@@ -131,6 +148,12 @@ pub fn run(
         drop(from_others);
         ended
     })
+}
+
+fn look(eyes: &mut Eyes, picture: &Picture) -> Result<Looked, String> {
+    let binding = eyes.binding();
+    let seen = eyes.look(&picture.view()).map_err(|error| error.to_string())?;
+    Ok(seen.map(|probe| (Template::quantize(&probe.embedding), binding)))
 }
 
 /// What reaches the session.
@@ -228,11 +251,16 @@ fn vision(
     mut eyes: Eyes,
     mut decoder: Decoder,
     mut frames: Consumer<RawFrame>,
+    looks: Option<Receiver<Look>>,
     news: &SyncSender<News>,
     stop: &AtomicBool,
 ) {
     let mut frame = RawFrame::default();
     while !stop.load(Ordering::SeqCst) {
+        // One at most between two frames: those at the door come first.
+        if let Some(Ok(Look { picture, reply })) = looks.as_ref().map(Receiver::try_recv) {
+            let _ = reply.try_send(look(&mut eyes, &picture));
+        }
         match frames.take(&mut frame, FRAME_WAIT) {
             Ok(()) => {}
             Err(TakeError::Closed) => return,
@@ -250,7 +278,7 @@ fn vision(
 
 struct Queues<'a> {
     news: &'a Receiver<News>,
-    control: &'a Receiver<ControlMessage>,
+    control: &'a Receiver<ToSession>,
 }
 
 fn session(
@@ -268,9 +296,14 @@ fn session(
         if let Some(ended) = upkeep.turn(door, healthy) {
             return Ok(ended);
         }
-        while let Ok(ControlMessage { request, reply }) = control.try_recv() {
-            // A client that went away gets no answer.
-            let _ = reply.try_send(door.handle(request));
+        while let Ok(message) = control.try_recv() {
+            match message {
+                // A client that went away gets no answer.
+                ToSession::Ask(ControlMessage { request, reply }) => {
+                    drop(reply.try_send(door.handle(request)))
+                }
+                ToSession::Visit(work) => work(door),
+            }
         }
         let next = news.recv_timeout(until_next(door, clock));
         if next.is_ok() {

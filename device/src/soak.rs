@@ -181,6 +181,7 @@ pub fn run(args: &SoakArgs, stop: Arc<AtomicBool>) -> Result<Report, SoakError> 
         upkeep: Box::new(NoUpkeep),
         clock: Arc::clone(&clock),
         pace: Some(pace),
+        looks: None,
         stop,
     };
     let mut watch = Watch::new(frames, Name::new("Known")?);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Refusal;
 use crate::person::SubjectId;
+use crate::remote::PeerId;
 use crate::schedule::{Day, Holidays, LocalTime, Schedule};
 use crate::time::UnixMs;
 
@@ -68,6 +69,8 @@ pub enum Authority {
     AdminPin,
     /// An administrator's face.
     Administrator(SubjectId),
+    /// A paired workstation.
+    Workstation(PeerId),
 }
 
 /// The hours that hold for somebody, looked up by the caller.

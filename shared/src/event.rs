@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Authority, Label};
 use crate::embedding::ModelBinding;
 use crate::person::SubjectId;
+use crate::remote::LinkEvent;
 use crate::score::{Similarity, Threshold};
 use crate::time::{Millis, UnixMs};
 
@@ -186,6 +187,8 @@ pub enum EventKind {
         /// Like whom.
         other: SubjectId,
     },
+    /// About the link.
+    Link(LinkEvent),
 }
 
 /// Why someone was not let in.

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::access::{Consent, Label, PinHash, Rights, Role};
 use crate::event::{EnrolFailure, Event};
 use crate::person::{Name, PersonState, SubjectId};
+use crate::remote::{LinkRequest, LinkResponse};
 use crate::schedule::{Day, LocalTime};
 use crate::score::Threshold;
 use crate::time::UnixMs;
@@ -104,6 +105,8 @@ pub enum Request {
     AcceptClock,
     /// Does every event follow from the one before, and is the newest there?
     CheckEvents,
+    /// About the link: pairing, who is paired, photographs.
+    Link(LinkRequest),
 }
 
 /// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
@@ -181,6 +184,8 @@ pub enum Response {
         /// The newest entry that must be there and is not.
         missing_end: Option<u64>,
     },
+    /// About the link.
+    Link(LinkResponse),
 }
 
 /// How the door decides.
@@ -330,6 +335,12 @@ pub enum RefusedKind {
     Malformed,
     /// A value that this door does not know, such as a schedule's name.
     Invalid,
+    /// The asker's role does not allow it.
+    Role,
+    /// Too much at once.
+    TooFast,
+    /// The workstation is not paired, the code was wrong, or nobody opened the door for pairing.
+    Pairing,
 }
 
 /// Whoever answers: the door itself, or a stand-in.

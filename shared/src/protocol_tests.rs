@@ -29,7 +29,7 @@ fn requests_of_version_1_are_frozen() {
         schedule: Some(None),
         ..RightsChange::default()
     };
-    let frozen: [(Request, &[u8]); 18] = [
+    let frozen: [(Request, &[u8]); 19] = [
         (Request::Hello { version: 1 }, &[0, 1]),
         (Request::Status, &[1]),
         (Request::ListPeople { from: SubjectId(300) }, &[2, 0xAC, 2]),
@@ -48,6 +48,7 @@ fn requests_of_version_1_are_frozen() {
         (Request::Unbar, &[15]),
         (Request::AcceptClock, &[16]),
         (Request::CheckEvents, &[17]),
+        (Request::Link(LinkRequest::ListPeers), &[18, 2]),
     ];
     for (request, bytes) in frozen {
         assert_eq!(postcard::to_allocvec(&request).unwrap(), bytes, "{request:?}");
@@ -86,7 +87,7 @@ fn responses_of_version_1_are_frozen() {
         consent: None,
     };
     let checked = Response::Checked { events: 9, broken_at: vec![], damaged_bytes: 0, missing_end: Some(10) };
-    let frozen: [(Response, &[u8]); 15] = [
+    let frozen: [(Response, &[u8]); 16] = [
         (Response::Hello { version: 1 }, &[0, 1]),
         (Response::Done, &[1]),
         (
@@ -108,6 +109,7 @@ fn responses_of_version_1_are_frozen() {
         (Response::Rules(rules), &[8, 0, 0, 0, 0x3F, 1, 7, 1, 2, 2, 1, 1]),
         (Response::Rights(vec![rights]), &[9, 1, 3, 0, 0, 1, 2, 0, 1, 0]),
         (checked, &[10, 9, 0, 0, 1, 10]),
+        (Response::Link(LinkResponse::PhotoPart { received: 5 }), &[11, 3, 5]),
     ];
     for (response, bytes) in frozen {
         assert_eq!(postcard::to_allocvec(&response).unwrap(), bytes, "{response:?}");

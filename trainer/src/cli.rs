@@ -50,6 +50,18 @@ pub enum Command {
     Keys(commands::keys::Args),
     /// Build, sign, inspect and verify bundles of models
     Bundle(commands::bundle::Args),
+    /// Find doors on the network
+    Devices(commands::devices::Args),
+    /// Pair this workstation with a door, by the code that stands on its panel
+    Pair(commands::pair::Args),
+    /// How a door is
+    Status(commands::status::Args),
+    /// List, rename, suspend and erase the people of a door
+    People(commands::people::Args),
+    /// Enrol a person at a door from photographs
+    Enrol(commands::enrol::Args),
+    /// What happened at a door
+    Log(commands::log::Args),
     /// Compare a net's representations, of any length, by the metrics of the papers
     Metrics(commands::metrics::Args),
     /// Find the similarity that each false-match rate asks for
@@ -78,6 +90,12 @@ pub fn run() -> ExitCode {
         Command::Cluster(args) => commands::cluster::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Bundle(args) => commands::bundle::run(&args),
+        Command::Devices(args) => commands::devices::run(&args),
+        Command::Pair(args) => commands::pair::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::People(args) => commands::people::run(&args),
+        Command::Enrol(args) => commands::enrol::run(&args),
+        Command::Log(args) => commands::log::run(&args),
         Command::Metrics(args) => commands::metrics::run(&args),
         Command::Calibrate(args) => commands::calibrate::run(&args),
     };
@@ -157,6 +175,8 @@ const EXAMPLES: &str = "\
 Examples:
   facelatch models import                    import the demo's detector and embedder
   facelatch models list                      what a model directory holds
+  facelatch pair --device door.local         let this workstation talk to a door
+  facelatch enrol --name Ada ada1.jpg        enrol a person there
   facelatch evaluate lfw --images lfw --pairs pairs.txt
                                              accuracy on a benchmark of pairs
 

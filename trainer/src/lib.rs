@@ -6,6 +6,7 @@ pub mod import;
 pub mod contact_sheet;
 pub mod evaluate;
 pub mod bundle;
+pub mod remote;
 pub mod progress;
 #[cfg(feature = "train")]
 pub mod dataset;

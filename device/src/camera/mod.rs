@@ -1,4 +1,4 @@
-//! Where frames come from: a V4L2 device ([`v4l`]), or scripted pictures that take the same path ([`replay`]).
+//! Where frames come from: a V4L2 device ([`v4l`]), or pictures that take the same path: scripted ([`replay`]), or a folder of them ([`folder`]).
 
 pub mod backoff;
 pub mod orientation;
@@ -7,6 +7,7 @@ pub mod v4l;
 pub mod scene;
 pub mod pace;
 pub mod replay;
+pub mod folder;
 
 use facelatch_shared::time::Millis;
 use thiserror::Error;

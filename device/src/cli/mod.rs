@@ -12,6 +12,7 @@ mod events;
 mod status;
 mod orders;
 mod liveness_rates;
+mod link;
 mod config;
 mod secure;
 mod selftest;
@@ -50,6 +51,7 @@ enum Command {
     Unbar(orders::UnbarArgs),
     AcceptClock(orders::AcceptClockArgs),
     LivenessRates(liveness_rates::Args),
+    Link(link::Args),
     Config(config::Args),
     Secure(secure::Args),
     Selftest(selftest::Args),
@@ -87,6 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
             load_config(config).and_then(|config| orders::accept_clock(args, &config))
         }
         Some(Command::LivenessRates(args)) => liveness_rates::run(&args),
+        Some(Command::Link(args)) => load_config(config).and_then(|config| link::run(args, &config)),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),
         Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),
@@ -132,6 +135,7 @@ Examples:
   facelatchd people enrol \"Ada Lovelace\"     enrol the person who stands at the door
   facelatchd people list                     who is enrolled
   facelatchd events list --last 20           what happened last
+  facelatchd link pair                       let a workstation in: shows the code for `facelatch pair`
   facelatchd config > door.toml              a configuration to start from
 
 Environment: FACELATCH_LOG sets what is logged on stderr: error, warn, info, debug, or a

@@ -24,6 +24,8 @@ use std::sync::mpsc::SyncSender;
 use facelatch_shared::protocol::{FrameError, Request, Response, VERSION};
 use thiserror::Error;
 
+use crate::door::Door;
+
 /// One question on its way to the session.
 #[derive(Debug)]
 pub struct ControlMessage {
@@ -37,6 +39,36 @@ impl ControlMessage {
     /// Gives the answer. Never blocks; nobody may be waiting any more.
     pub fn answer(self, response: Response) {
         let _ = self.reply.try_send(response);
+    }
+}
+
+/// What reaches the session's thread from those who talk to the door.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few messages wait at most, and most of them are the larger kind"
+)]
+pub enum ToSession {
+    /// A question.
+    Ask(ControlMessage),
+    /// A short piece of work at the door, between two frames.
+    Visit(Visit),
+}
+
+/// Work at the door, done on the session's thread; it must be short, because nobody is recognised meanwhile.
+pub type Visit = Box<dyn FnOnce(&mut Door) + Send>;
+
+impl From<ControlMessage> for ToSession {
+    fn from(message: ControlMessage) -> Self {
+        Self::Ask(message)
+    }
+}
+
+impl std::fmt::Debug for ToSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ask(message) => message.fmt(f),
+            Self::Visit(_) => f.write_str("Visit"),
+        }
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) fn run(
         upkeep: Box::new(NoUpkeep),
         clock,
         pace: None,
+        looks: None,
         stop,
     };
     let (_nobody, control) = sync_channel(1);

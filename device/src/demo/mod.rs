@@ -134,6 +134,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         upkeep: Box::new(NoUpkeep),
         clock: Arc::clone(&dyn_clock),
         pace: Some(pace),
+        looks: None,
         stop,
     };
     // Nobody else talks to this door.

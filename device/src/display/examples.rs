@@ -51,6 +51,7 @@ impl Screen {
     pub fn examples(door: &Name, person: &Name) -> Vec<Self> {
         let name = || person.clone();
         let clock = heapless::String::try_from("09:41").unwrap_or_default();
+        let code = heapless::String::try_from("7K2M9-QXA04").unwrap_or_default();
         let mut screens = vec![Self::Idle { door: door.clone(), clock }];
         screens.extend(Instruction::ALL.map(Self::Instruct));
         screens.extend([
@@ -67,6 +68,7 @@ impl Screen {
             Self::DoorForced,
             Self::DoorHeld,
             Self::Enrol { name: name(), instruction: None, taken: 3, wanted: 5 },
+            Self::Pair { code, seconds_left: 90, seconds_total: 120 },
             Self::Enrolled { name: name() },
         ]);
         screens.extend(NotNow::ALL.map(Self::NotNow));
@@ -87,10 +89,10 @@ mod tests {
         let examples = Screen::examples(&name, &name);
         let slugs: BTreeSet<&str> = examples.iter().map(Screen::slug).collect();
         assert_eq!(slugs.len(), examples.len());
-        // 18 variants; five of them come in kinds of their own, two ways to turn among them.
+        // 19 variants; five of them come in kinds of their own, two ways to turn among them.
         let kinds =
             Instruction::ALL.len() + NotNow::ALL.len() + EnrolProblem::ALL.len() + ServiceReason::ALL.len();
-        assert_eq!(slugs.len(), 18 - 5 + kinds + 2);
+        assert_eq!(slugs.len(), 19 - 5 + kinds + 2);
         assert!(slugs.iter().all(|s| s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     }
 }

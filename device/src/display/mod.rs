@@ -88,6 +88,15 @@ pub enum Screen {
         /// Views wanted.
         wanted: u8,
     },
+    /// The door is open for pairing a workstation.
+    Pair {
+        /// What the workstation must be told.
+        code: heapless::String<16>,
+        /// Seconds left.
+        seconds_left: u8,
+        /// Seconds it was opened for: the whole countdown ring.
+        seconds_total: u8,
+    },
     /// Enrolment is done.
     Enrolled {
         /// Who.
@@ -125,6 +134,7 @@ impl Screen {
             Self::DoorForced => "door-forced",
             Self::DoorHeld => "door-held",
             Self::Enrol { .. } => "enrol",
+            Self::Pair { .. } => "pair",
             Self::Enrolled { .. } => "enrolled",
             Self::EnrolFailed(problem) => match problem {
                 EnrolProblem::TimedOut => "enrol-timed-out",

@@ -110,6 +110,10 @@ impl Card {
                     )
                     .under(&displayable(name.as_str()))
             },
+            Screen::Pair { code, seconds_left, seconds_total } => Self {
+                progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
+                ..Self::new(Tone::Service, Icon::Keypad, code, "").under("Pairing code")
+            },
             Screen::Enrolled { name } => {
                 Self::new(Tone::Good, Icon::FaceTick, name.as_str(), "").under("Enrolled")
             }

@@ -129,6 +129,21 @@ impl JournalStore for FileStore {
     }
 }
 
+/// Puts `bytes` in the place of the file at `path`, whole or not at all, for its owner alone.
+///
+/// # Errors
+/// The system's error, with the path; the former content stands then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut fresh = private().create(true).truncate(true).write(true).open(unfinished(path))?;
+        fresh.write_all(bytes)?;
+        fresh.sync_all()?;
+        std::fs::rename(unfinished(path), path)?;
+        sync_folder(path)
+    };
+    write().map_err(|e| about(path, e))
+}
+
 /// Tries for a moment: a program that is just being started by the former holder has a copy of the lock between its fork and its exec.
 fn take(lock: &File) -> Result<(), TryLockError> {
     for _ in 0..LOCK_TRIES {

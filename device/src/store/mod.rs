@@ -4,7 +4,7 @@ mod file;
 mod key;
 mod mem;
 
-pub use file::FileStore;
+pub use file::{FileStore, write_whole};
 pub use key::{KeyError, SystemEntropy, load_or_create};
 pub use mem::{Fault, MemStore};
 

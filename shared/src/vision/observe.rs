@@ -115,6 +115,18 @@ impl Eyes {
         })
     }
 
+    /// Looks at one picture that no camera took: the same face, gate and chip as [`observe`](Self::observe), and no track is touched.
+    ///
+    /// # Errors
+    /// [`VisionError`] when a network fails on it.
+    pub fn look(&mut self, picture: &RgbView<'_>) -> Result<Result<Probe, Unusable>, VisionError> {
+        let faces = self.detector.find(picture)?;
+        match attend(&faces) {
+            Ok(index) => self.probe(picture, &faces[index], TrackId(0), &mut StageTimings::default()),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
     /// Every face in `frame`, best score first. No tracking, no gate.
     ///
     /// # Errors

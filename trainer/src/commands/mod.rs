@@ -12,6 +12,13 @@ pub mod evaluate;
 pub mod cluster;
 pub mod keys;
 pub mod bundle;
+mod remote;
+pub mod devices;
+pub mod pair;
+pub mod status;
+pub mod people;
+pub mod enrol;
+pub mod log;
 pub mod metrics;
 pub mod calibrate;
 #[cfg(feature = "train")]

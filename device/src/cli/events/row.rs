@@ -3,6 +3,7 @@
 use facelatch_shared::access::Authority;
 use facelatch_shared::event::{EnrolFailure, Event, EventKind, Refusal};
 use facelatch_shared::person::SubjectId;
+use facelatch_shared::remote::LinkEvent;
 use facelatch_shared::score::{Similarity, Threshold};
 use serde::Serialize;
 
@@ -51,6 +52,10 @@ pub(super) struct Row {
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
 }
 
 impl Row {
@@ -71,6 +76,8 @@ impl Row {
             ("text", self.text.clone()),
             ("by", self.by.clone()),
             ("other", self.other.map(|v| format!("#{v}"))),
+            ("peer", self.peer.clone()),
+            ("role", self.role.map(str::to_owned)),
         ];
         let said: Vec<_> =
             said.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
@@ -141,6 +148,21 @@ impl From<&Event> for Row {
             EventKind::Lookalike { subject, other } => {
                 Self { subject: of(subject), other: Some(other.0), ..row }
             }
+            EventKind::Link(event) => {
+                let (peer, role, count) = match event {
+                    LinkEvent::PairingOpened { role } => (None, Some(role), None),
+                    LinkEvent::Paired { peer, role } | LinkEvent::RoleTooLow { peer, role } => {
+                        (Some(peer), Some(role), None)
+                    }
+                    LinkEvent::Removed { peer }
+                    | LinkEvent::Misbehaved { peer }
+                    | LinkEvent::Ordered { peer } => (Some(peer), None, None),
+                    LinkEvent::ConnectionsRefused { count } => (None, None, Some(*count)),
+                    _ => (None, None, None),
+                };
+                let peer = peer.map(ToString::to_string);
+                Self { peer, role: role.map(|role| role.word()), count, ..row }
+            }
             _ => row,
         }
     }
@@ -152,6 +174,7 @@ fn authority(by: Authority) -> String {
         Authority::ServiceButton => "service_button".into(),
         Authority::AdminPin => "admin_pin".into(),
         Authority::Administrator(id) => format!("administrator_{}", id.0),
+        Authority::Workstation(id) => format!("workstation_{id}"),
     }
 }
 
@@ -197,6 +220,14 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::EnrolStarted { .. } => "enrol_started",
         EventKind::Consented { .. } => "consented",
         EventKind::Lookalike { .. } => "lookalike",
+        EventKind::Link(LinkEvent::PairingOpened { .. }) => "pairing_opened",
+        EventKind::Link(LinkEvent::Paired { .. }) => "paired",
+        EventKind::Link(LinkEvent::Removed { .. }) => "unpaired",
+        EventKind::Link(LinkEvent::PairingRefused) => "pairing_refused",
+        EventKind::Link(LinkEvent::ConnectionsRefused { .. }) => "connections_refused",
+        EventKind::Link(LinkEvent::RoleTooLow { .. }) => "role_too_low",
+        EventKind::Link(LinkEvent::Misbehaved { .. }) => "link_misbehaved",
+        EventKind::Link(LinkEvent::Ordered { .. }) => "link_ordered",
         _ => "unknown",
     }
 }

@@ -175,6 +175,7 @@ fn by(authority: Authority) -> String {
         Authority::ServiceButton => "at the door, by the service button".into(),
         Authority::AdminPin => "at the door, by the administrator's PIN".into(),
         Authority::Administrator(id) => format!("at the door, by {id}"),
+        Authority::Workstation(id) => format!("at the workstation {id}"),
     }
 }
 
