@@ -189,6 +189,78 @@ pub enum EventKind {
     },
     /// About the link.
     Link(LinkEvent),
+    /// A root document is trusted from now on: whoever it names may bring models.
+    RootTrusted {
+        /// Its number.
+        version: u32,
+    },
+    /// A bundle of models, or a piece of one, was refused; nothing of it is used.
+    BundleRefused {
+        /// Why, in a word.
+        reason: heapless::String<24>,
+    },
+    /// A bundle is here, whole and verified.
+    BundleStaged {
+        /// First bytes of its name.
+        bundle: [u8; 8],
+        /// Its rollback counter.
+        counter: u64,
+    },
+    /// Other models decide from now on, on trial.
+    ModelsActivated {
+        /// First bytes of their bundle's name.
+        bundle: [u8; 8],
+        /// What probes are bound to.
+        model: ModelBinding,
+    },
+    /// The models that were tried stay.
+    ModelsConfirmed {
+        /// First bytes of their bundle's name.
+        bundle: [u8; 8],
+        /// Bundles up to this rollback counter are refused from now on.
+        counter: u64,
+    },
+    /// The former models are back.
+    ModelsRolledBack {
+        /// What probes are bound to again.
+        model: ModelBinding,
+        /// Why.
+        why: TrialOutcome,
+    },
+}
+
+/// How a trial of models ended. The order is the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TrialOutcome {
+    /// It went well.
+    Confirmed,
+    /// The self-test failed, or the models could not be loaded.
+    SelfTest,
+    /// The board was too slow.
+    TooSlow,
+    /// The program was started too often: a crash, or a watchdog's reset.
+    Crashed,
+    /// More people who are enrolled were rejected than by the former models.
+    Rejections,
+    /// An engineer said so.
+    Commanded,
+}
+
+impl TrialOutcome {
+    /// In a word, for logs and programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::SelfTest => "self_test",
+            Self::TooSlow => "too_slow",
+            Self::Crashed => "crashed",
+            Self::Rejections => "rejections",
+            Self::Commanded => "commanded",
+        }
+    }
 }
 
 /// Why someone was not let in.
@@ -288,5 +360,12 @@ mod tests {
         assert_eq!(postcard::to_slice(&appended, &mut buffer).unwrap(), [34, 2, 1]);
         let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
         assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
+        let staged = EventKind::BundleStaged { bundle: [7; 8], counter: 3 };
+        let mut buffer = [0; 16];
+        assert_eq!(postcard::to_slice(&staged, &mut buffer).unwrap(), [38, 7, 7, 7, 7, 7, 7, 7, 7, 3]);
+        let back = EventKind::ModelsRolledBack { model: ModelBinding([1; 16]), why: TrialOutcome::Crashed };
+        let mut buffer = [0; 32];
+        let bytes = postcard::to_slice(&back, &mut buffer).unwrap();
+        assert_eq!((bytes[0], bytes[bytes.len() - 1]), (41, 3));
     }
 }

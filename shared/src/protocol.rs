@@ -3,6 +3,9 @@
 //! On the wire: postcard, framed by COBS, so that a frame ends at its only zero byte ([`encode`], [`decode`]). The order of the
 //! variants is the format of [`VERSION`]: append, never move.
 
+pub mod update;
+
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::de::DeserializeOwned;
@@ -16,6 +19,7 @@ use crate::remote::{LinkRequest, LinkResponse};
 use crate::schedule::{Day, LocalTime};
 use crate::score::Threshold;
 use crate::time::UnixMs;
+use update::{UpdateRequest, UpdateStatus};
 
 /// Version of these enums; the first thing that two ends tell each other.
 pub const VERSION: u16 = 1;
@@ -107,6 +111,8 @@ pub enum Request {
     CheckEvents,
     /// About the link: pairing, who is paired, photographs.
     Link(LinkRequest),
+    /// Something about the door's models.
+    Update(UpdateRequest),
 }
 
 /// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
@@ -186,6 +192,8 @@ pub enum Response {
     },
     /// About the link.
     Link(LinkResponse),
+    /// How models and their update stand.
+    Update(Box<UpdateStatus>),
 }
 
 /// How the door decides.
@@ -341,6 +349,10 @@ pub enum RefusedKind {
     TooFast,
     /// The workstation is not paired, the code was wrong, or nobody opened the door for pairing.
     Pairing,
+    /// A bundle or a root document that a verification refused.
+    Unverified,
+    /// Another piece of the bundle is wanted; ask for the status.
+    OutOfOrder,
 }
 
 /// Whoever answers: the door itself, or a stand-in.

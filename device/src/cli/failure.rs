@@ -99,7 +99,11 @@ impl From<StateError> for Failure {
 
 impl From<RefusedRequest> for Failure {
     fn from(refused: RefusedRequest) -> Self {
-        let failure = Self::failed(refused.message.as_str());
+        let kind = match refused.kind {
+            RefusedKind::Unverified => FailureKind::Refused,
+            _ => FailureKind::Failed,
+        };
+        let failure = Self::new(kind, refused.message.as_str());
         match refused.kind {
             RefusedKind::Storage => failure.hint("look at the disk and at FACELATCH_LOG=debug"),
             RefusedKind::Full => failure.hint("erase people who no longer come: facelatchd people erase ID"),

@@ -42,7 +42,8 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
         | Request::AcceptClock
         | Request::Enrol { .. }
         | Request::EnrolProgress
-        | Request::CancelEnrol => Response::refused(
+        | Request::CancelEnrol
+        | Request::Update(_) => Response::refused(
             RefusedKind::Busy,
             "this needs the running daemon with its camera: start facelatchd, then ask again",
         ),

@@ -2,6 +2,7 @@
 
 use facelatch_shared::bundle::{BundleId, Manifest, SignedRoot};
 use facelatch_shared::embedding::ModelBinding;
+pub use facelatch_shared::event::TrialOutcome as Outcome;
 use facelatch_shared::journal::{self, Item};
 use serde::{Deserialize, Serialize};
 
@@ -42,25 +43,6 @@ pub struct Trying {
     pub max_starts: u8,
     /// The bundle's rollback counter: becomes the floor when it is confirmed.
     pub counter: u64,
-}
-
-/// Why the last trial ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It went well.
-    Confirmed,
-    /// The self-test failed, or the models could not be loaded.
-    SelfTest,
-    /// The board was too slow.
-    TooSlow,
-    /// The program was started too often: a crash, or a watchdog's reset.
-    Crashed,
-    /// More probes of enrolled people were rejected than before.
-    Rejections,
-    /// An engineer said so.
-    Commanded,
 }
 
 /// Models that were used before.
@@ -188,6 +170,13 @@ impl Record {
         self.phase = Phase::Idle;
         self.counter_floor = self.counter_floor.max(trying.counter);
         self.last = Some(Outcome::Confirmed);
+    }
+
+    /// The factory's models, for want of any other.
+    pub fn to_factory(&mut self, why: Outcome) {
+        (self.active, self.active_id, self.compatible) = (Source::Factory, None, Vec::new());
+        self.phase = Phase::Idle;
+        self.last = Some(why);
     }
 
     /// Back to what was used before; `false` when there is nothing to go back to.

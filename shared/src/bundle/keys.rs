@@ -16,6 +16,9 @@ pub const MAX_KEYS: usize = 16;
 /// Most revoked keys that a root document lists.
 pub const MAX_REVOKED: usize = 64;
 
+/// What a root document's file begins with; the digit is the format.
+const ROOT_MAGIC: &[u8] = b"FLROOT1\n";
+
 /// An Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublicKey(pub [u8; 32]);
@@ -172,6 +175,31 @@ impl SignedRoot {
         let document =
             postcard::to_allocvec(root).map_err(|_| BundleError::BadRoot { what: "it cannot be encoded" })?;
         Ok(Self { document, signatures: Vec::new() })
+    }
+
+    /// The document of a root file.
+    ///
+    /// # Errors
+    /// [`BundleError::BadRoot`], [`BundleError::Format`]; signatures are not judged.
+    pub fn from_file(bytes: &[u8]) -> Result<Self, BundleError> {
+        let malformed = BundleError::BadRoot { what: "the file is no root document" };
+        let body = bytes.strip_prefix(ROOT_MAGIC).ok_or(malformed)?;
+        let (signed, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| malformed)?;
+        if !rest.is_empty() {
+            return Err(malformed);
+        }
+        signed.root()?;
+        Ok(signed)
+    }
+
+    /// The bytes that [`from_file`](Self::from_file) reads.
+    ///
+    /// # Errors
+    /// [`BundleError::BadRoot`] when it cannot be encoded.
+    pub fn to_file(&self) -> Result<Vec<u8>, BundleError> {
+        let body =
+            postcard::to_allocvec(self).map_err(|_| BundleError::BadRoot { what: "it cannot be encoded" })?;
+        Ok([ROOT_MAGIC, &body].concat())
     }
 
     /// Adds one signature.

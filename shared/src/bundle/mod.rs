@@ -22,7 +22,7 @@ pub use keys::{
 };
 pub use manifest::{Compatible, MAX_SECTIONS, Manifest, Platform, Section, SectionKind, Trial, Version};
 pub use selftest::{MAX_PROBES, Pair, ProbeChip, SelfTest, SelfTestFault, SelfTestReport};
-pub use stream::{Accepted, BundleId, Header, Sink, Stream, judge};
+pub use stream::{Accepted, BundleId, Header, PREFIX_BYTES, Sink, Stream, header_length, judge};
 pub use write::{Draft, Parts, split};
 
 /// What a bundle begins with; the last byte is the format.

@@ -168,7 +168,7 @@ impl<'a> Stream<'a> {
         match self.place {
             Place::End => Ok(()),
             Place::Refused(error) => Err(error),
-            Place::Prefix => Err(BundleError::Truncated { missing: (PREFIX - self.held.len()) as u64 }),
+            Place::Prefix => Err(BundleError::Truncated { missing: (PREFIX_BYTES - self.held.len()) as u64 }),
             Place::Header { length } => {
                 Err(BundleError::Truncated { missing: (length - self.held.len()) as u64 })
             }
@@ -188,7 +188,7 @@ impl<'a> Stream<'a> {
             Place::Refused(error) => return Err(Stop::Bundle(*error)),
             Place::End => return Err(Stop::Bundle(BundleError::TrailingBytes)),
             Place::Prefix => {
-                if !fill(&mut self.held, PREFIX, bytes) {
+                if !fill(&mut self.held, PREFIX_BYTES, bytes) {
                     return Ok(());
                 }
                 let length = header_length(&self.held).map_err(Stop::Bundle)?;
@@ -232,8 +232,11 @@ enum Stop<E> {
     Sink(E),
 }
 
-/// The header's length, from the first [`PREFIX`] bytes.
-pub(super) fn header_length(prefix: &[u8]) -> Result<usize, BundleError> {
+/// The header's length, from the first [`PREFIX_BYTES`] of a file.
+///
+/// # Errors
+/// [`BundleError::NotABundle`], [`BundleError::Format`], [`BundleError::HeaderTooLong`].
+pub fn header_length(prefix: &[u8]) -> Result<usize, BundleError> {
     let (magic, length) = prefix.split_at_checked(MAGIC.len()).ok_or(BundleError::NotABundle)?;
     if magic[..7] == MAGIC[..7] && magic != MAGIC {
         return Err(BundleError::Format { actual: u16::from(magic[7].wrapping_sub(b'0')) });
@@ -255,4 +258,5 @@ fn fill(held: &mut Vec<u8>, wanted: usize, bytes: &mut &[u8]) -> bool {
     held.len() == wanted
 }
 
-pub(super) const PREFIX: usize = MAGIC.len() + 4;
+/// Bytes before the header: [`MAGIC`] and the header's length.
+pub const PREFIX_BYTES: usize = MAGIC.len() + 4;

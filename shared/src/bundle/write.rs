@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::keys::{Domain, SecretKey, SignedRoot};
 use super::manifest::{Manifest, Section, SectionKind};
-use super::stream::{Header, PREFIX, header_length};
+use super::stream::{Header, PREFIX_BYTES, header_length};
 use super::{BundleError, MAGIC, MAX_HEADER};
 
 /// A bundle being made: the manifest with its sections, and their bytes.
@@ -90,9 +90,9 @@ pub struct Parts<'a> {
 /// [`BundleError`] when the file is no bundle or ends within its header.
 pub fn split(file: &[u8]) -> Result<Parts<'_>, BundleError> {
     let missing = |bytes: usize| BundleError::Truncated { missing: bytes as u64 };
-    let (prefix, rest) = file.split_at_checked(PREFIX).ok_or_else(|| {
+    let (prefix, rest) = file.split_at_checked(PREFIX_BYTES).ok_or_else(|| {
         match file.is_empty() || MAGIC.starts_with(&file[..file.len().min(8)]) {
-            true => missing(PREFIX - file.len()),
+            true => missing(PREFIX_BYTES - file.len()),
             false => BundleError::NotABundle,
         }
     })?;

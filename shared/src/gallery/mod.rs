@@ -78,6 +78,17 @@ impl Gallery {
         self.banks.iter().map(|bank| bank.owners.len()).sum()
     }
 
+    /// Templates of the model `binding` and of those it understands: how many comparisons one of its probes meets.
+    #[must_use]
+    pub fn templates_of(&self, binding: ModelBinding) -> usize {
+        self.fitting(binding).map(|bank| bank.owners.len()).sum()
+    }
+
+    fn fitting(&self, binding: ModelBinding) -> impl Iterator<Item = &Bank> {
+        let understood = move |other| self.understood.contains(&(binding, other));
+        self.banks.iter().filter(move |bank| bank.binding == binding || understood(bank.binding))
+    }
+
     /// The two templates of different people that come closest to each other, among the first `most` of the model `binding`: how near this
     /// gallery's own people are to being mistaken for one another. Quadratic in the templates.
     #[must_use]
@@ -106,9 +117,7 @@ impl Gallery {
     /// # Errors
     /// [`MatchError::OtherModel`] when there are templates but none of this model. An empty gallery is no error.
     pub fn identify(&self, probe: &Template, binding: ModelBinding) -> Result<MatchReport, MatchError> {
-        let fits =
-            |bank: &&Bank| bank.binding == binding || self.understood.contains(&(binding, bank.binding));
-        if !self.banks.iter().any(|bank| fits(&bank)) {
+        if self.fitting(binding).next().is_none() {
             return match self.banks.first() {
                 Some(other) => Err(MatchError::OtherModel { probe: binding, gallery: other.binding }),
                 None => Ok(MatchReport::default()),
@@ -116,7 +125,7 @@ impl Gallery {
         }
         let mut report = MatchReport::default();
         let (mut best, mut runner_up) = (None::<Candidate>, None::<Candidate>);
-        for bank in self.banks.iter().filter(fits) {
+        for bank in self.fitting(binding) {
             report.templates += bank.owners.len();
             for ((codes, scale), &subject) in bank.codes.iter().zip(&bank.scales).zip(&bank.owners) {
                 let similarity = Similarity(dot(probe.codes(), codes) as f32 * probe.scale() * scale);

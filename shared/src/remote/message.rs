@@ -8,6 +8,7 @@ use super::{LinkRole, PeerId};
 use crate::access::Label;
 use crate::person::Name;
 use crate::protocol::Request;
+use crate::protocol::update::UpdateRequest;
 use crate::quality::Unusable;
 
 /// Most bytes of a photograph in one request.
@@ -30,7 +31,17 @@ impl LinkRole {
             | Request::ListEvents { .. }
             | Request::LastEvents { .. }
             | Request::VerifyEvents
-            | Request::CheckEvents => Self::Reader,
+            | Request::CheckEvents
+            | Request::Update(UpdateRequest::Status) => Self::Reader,
+            Request::Update(
+                UpdateRequest::Begin { .. }
+                | UpdateRequest::Chunk { .. }
+                | UpdateRequest::Finish
+                | UpdateRequest::Activate { .. }
+                | UpdateRequest::Confirm
+                | UpdateRequest::RollBack
+                | UpdateRequest::Discard,
+            ) => Self::Engineer,
             // Only someone at the door's own console, and not twice over one connection.
             Request::Link(LinkRequest::OpenPairing { .. } | LinkRequest::Pair(_)) => return false,
             _ => Self::Administrator,

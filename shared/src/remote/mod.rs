@@ -119,6 +119,7 @@ mod tests {
     use crate::access::Label;
     use crate::person::{Name, SubjectId};
     use crate::protocol::Request;
+    use crate::protocol::update::UpdateRequest;
     use crate::quality::Unusable;
 
     fn name(text: &str) -> Name {
@@ -132,7 +133,23 @@ mod tests {
         for request in [Request::Status, Request::Rules, Request::LastEvents { count: 1 }] {
             assert_eq!(may(&request), [true; 3], "{request:?}");
         }
-        // Names and orders are for administrators.
+        let update = Request::Update;
+        assert_eq!(may(&update(UpdateRequest::Status)), [true; 3]);
+        for request in [
+            UpdateRequest::Begin { size: 1, id: crate::bundle::BundleId([1; 32]) },
+            UpdateRequest::Chunk { offset: 0, bytes: Vec::new() },
+            UpdateRequest::Finish,
+            UpdateRequest::Activate { leave_behind: 0 },
+            UpdateRequest::Confirm,
+            UpdateRequest::RollBack,
+            UpdateRequest::Discard,
+        ] {
+            assert_eq!(may(&update(request.clone())), [false, true, true], "{request:?}");
+        }
+        // Whom to trust, names and orders are for administrators.
+        let root = crate::bundle::SignedRoot { document: Vec::new(), signatures: Vec::new() };
+        assert_eq!(may(&update(UpdateRequest::Trust(root))), [false, false, true]);
+        assert_eq!(may(&update(UpdateRequest::LeftBehind { from: SubjectId(0) })), [false, false, true]);
         for request in [
             Request::ListPeople { from: SubjectId(0) },
             Request::Erase { id: SubjectId(1) },

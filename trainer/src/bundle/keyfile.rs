@@ -72,14 +72,10 @@ pub fn read_public(text_or_path: &str) -> Result<PublicKey, KeyFileError> {
 /// [`KeyFileError`].
 pub fn read_root(path: &Path) -> Result<SignedRoot, KeyFileError> {
     let bytes = std::fs::read(path).map_err(|e| io_at(path, e))?;
-    let bad = || KeyFileError::NotARoot { path: path.into() };
-    let body = bytes.strip_prefix(ROOT).ok_or_else(bad)?;
-    let (signed, rest) = postcard::take_from_bytes::<SignedRoot>(body).map_err(|_| bad())?;
-    if !rest.is_empty() {
-        return Err(bad());
-    }
-    signed.root().map_err(|source| KeyFileError::Root { path: path.into(), source })?;
-    Ok(signed)
+    SignedRoot::from_file(&bytes).map_err(|source| match source {
+        BundleError::BadRoot { .. } => KeyFileError::NotARoot { path: path.into() },
+        source => KeyFileError::Root { path: path.into(), source },
+    })
 }
 
 /// Writes a root document beside and renames it, so that an interrupted write leaves the former one.
@@ -87,9 +83,9 @@ pub fn read_root(path: &Path) -> Result<SignedRoot, KeyFileError> {
 /// # Errors
 /// [`KeyFileError`].
 pub fn write_root(path: &Path, root: &SignedRoot) -> Result<(), KeyFileError> {
-    let body = postcard::to_stdvec(root)
-        .map_err(|e| io_at(path, io::Error::new(io::ErrorKind::InvalidData, e.to_string())))?;
-    write_whole(path, &[ROOT, &body].concat()).map_err(|e| io_at(path, e))
+    let bytes =
+        root.to_file().map_err(|e| io_at(path, io::Error::new(io::ErrorKind::InvalidData, e.to_string())))?;
+    write_whole(path, &bytes).map_err(|e| io_at(path, e))
 }
 
 /// Writes a whole file or nothing.
@@ -118,7 +114,6 @@ fn io_at(path: &Path, source: io::Error) -> KeyFileError {
 }
 
 const SECRET: &str = "facelatch-secret-key-1";
-const ROOT: &[u8] = b"FLROOT1\n";
 
 /// Why a key or a root document cannot be read or written.
 #[derive(Debug, Error)]

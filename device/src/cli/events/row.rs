@@ -56,6 +56,12 @@ pub(super) struct Row {
     peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counter: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 impl Row {
@@ -78,6 +84,9 @@ impl Row {
             ("other", self.other.map(|v| format!("#{v}"))),
             ("peer", self.peer.clone()),
             ("role", self.role.map(str::to_owned)),
+            ("bundle", self.bundle.clone()),
+            ("counter", self.counter.map(|v| v.to_string())),
+            ("why", self.why.clone()),
         ];
         let said: Vec<_> =
             said.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
@@ -163,9 +172,29 @@ impl From<&Event> for Row {
                 let peer = peer.map(ToString::to_string);
                 Self { peer, role: role.map(|role| role.word()), count, ..row }
             }
+            EventKind::RootTrusted { version } => Self { version: Some(version.to_string()), ..row },
+            EventKind::BundleRefused { reason } => Self { why: Some(reason.to_string()), ..row },
+            EventKind::BundleStaged { bundle, counter } | EventKind::ModelsConfirmed { bundle, counter } => {
+                Self { bundle: Some(hex(bundle)), counter: Some(*counter), ..row }
+            }
+            EventKind::ModelsActivated { bundle, model } => {
+                Self { bundle: Some(hex(bundle)), model: Some(model.to_string()), ..row }
+            }
+            EventKind::ModelsRolledBack { model, why } => {
+                Self { model: Some(model.to_string()), why: Some(why.word().into()), ..row }
+            }
             _ => row,
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn authority(by: Authority) -> String {
@@ -228,6 +257,12 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::Link(LinkEvent::RoleTooLow { .. }) => "role_too_low",
         EventKind::Link(LinkEvent::Misbehaved { .. }) => "link_misbehaved",
         EventKind::Link(LinkEvent::Ordered { .. }) => "link_ordered",
+        EventKind::RootTrusted { .. } => "root_trusted",
+        EventKind::BundleRefused { .. } => "bundle_refused",
+        EventKind::BundleStaged { .. } => "bundle_staged",
+        EventKind::ModelsActivated { .. } => "models_activated",
+        EventKind::ModelsConfirmed { .. } => "models_confirmed",
+        EventKind::ModelsRolledBack { .. } => "models_rolled_back",
         _ => "unknown",
     }
 }
