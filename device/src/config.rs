@@ -64,6 +64,8 @@ pub struct Config {
 pub struct DoorConfig {
     /// Shown on the idle panel.
     pub name: Name,
+    /// What kind of board this is, as bundles name it.
+    pub board: String,
     /// Where gallery, key, event log and control socket live.
     pub state_dir: PathBuf,
     /// Where the event log's older half is dropped, in KiB.
@@ -83,6 +85,9 @@ pub struct ModelsConfig {
     /// A fiducials net's name in the manifest: the gate then knows pose and occlusion. Left out, it goes without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fiducials: Option<String>,
+    /// A root document: bundles signed by those whom it names are taken. Read once, by a door that trusts nobody yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// The picture that the detector sees, width in pixels; the camera's is scaled to it.
     pub detector_width_px: usize,
     /// Its height.
@@ -219,6 +224,8 @@ pub struct EnrolConfig {
     pub spacing_ms: u64,
     /// The enrolment is given up after so many seconds.
     pub timeout_s: u16,
+    /// Whether up to three chips of the face are kept, sealed under the person's key, to make templates for other models from.
+    pub keep_chips: bool,
 }
 
 /// The link to workstations.
@@ -428,6 +435,7 @@ impl Default for DoorConfig {
     fn default() -> Self {
         Self {
             name: default_name(),
+            board: "generic".into(),
             state_dir: PathBuf::from("/var/lib/facelatch"),
             event_log_limit_kib: 4096,
         }
@@ -441,6 +449,7 @@ impl Default for ModelsConfig {
             detector: "yunet".into(),
             embedder: "sface".into(),
             fiducials: None,
+            root: None,
             detector_width_px: 320,
             detector_height_px: 240,
         }
@@ -526,7 +535,7 @@ impl ServiceConfig {
 
 impl Default for EnrolConfig {
     fn default() -> Self {
-        Self { views: 5, spacing_ms: 400, timeout_s: 60 }
+        Self { views: 5, spacing_ms: 400, timeout_s: 60, keep_chips: true }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use embedded_graphics::geometry::Size;
+use facelatch_shared::bundle::SignedRoot;
+use facelatch_shared::event::{EventKind, TrialOutcome};
 use facelatch_shared::gallery::Entropy as _;
 use facelatch_shared::vision::thresholds::ThresholdTable;
 use facelatch_shared::vision::{Eyes, VisionError};
@@ -17,7 +19,7 @@ use crate::camera::folder::FolderCamera;
 use crate::camera::v4l::{V4lCamera, V4lSpec};
 use crate::camera::{Camera, CameraError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, LivenessMode, PanelConfig};
+use crate::config::{Config, ConfigError, DoorConfig, LivenessMode, PanelConfig};
 use crate::control::{ControlError, Limits, Server, State, StateError, ToSession};
 use crate::display::{
     Display, DisplayError, FramebufferDisplay, NoDisplay, PngDisplay, Screen, ServiceReason, spi_panel,
@@ -37,6 +39,8 @@ use crate::metrics::{self, MetricsError};
 use crate::runner::{self, Ended, Look, NoWatcher, RunError, Source, Upkeep};
 use crate::session::{LivenessPolicy, Policy, Session};
 use crate::store::SystemEntropy;
+use crate::update::models::{self, Loaded, ModelsError};
+use crate::update::{Boot, FileSlots, Service, UpdateError, Updater, slots_dir};
 
 /// Loads the configured models.
 ///
@@ -78,7 +82,19 @@ pub fn threshold_source(config: &Config, eyes: &Eyes) -> Result<ThresholdSource,
 /// # Errors
 /// [`ConfigError`].
 pub fn rules(config: &Config, eyes: &Eyes, log: &EventLog) -> Result<Rules, ConfigError> {
-    let threshold = threshold_source(config, eyes)?;
+    rules_at(config, eyes, log, threshold_source(config, eyes)?)
+}
+
+/// The same at a threshold that comes from elsewhere: with the models of a bundle.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn rules_at(
+    config: &Config,
+    eyes: &Eyes,
+    log: &EventLog,
+    threshold: ThresholdSource,
+) -> Result<Rules, ConfigError> {
     let past = log.past();
     let wrong = |what| ConfigError::Invalid { path: "[access]".into(), what };
     let ask = config.liveness(eyes.finds_fiducials())? == LivenessMode::Challenge;
@@ -121,10 +137,12 @@ pub struct Signals {
 /// [`DaemonError`]: nothing was started, or a thread died. The lock is secured either way.
 pub fn run(config: Config, signals: &Signals) -> Result<(), DaemonError> {
     let mut heartbeat = None;
+    // Opened once a program: every opening within a trial counts as a start.
+    let mut updates = Updates::default();
     let (mut config, mut before) = (config, None::<Config>);
     loop {
         let mut next = None;
-        let ended = match run_once(&config, signals, &mut heartbeat, &mut next) {
+        let ended = match run_once(&config, signals, &mut heartbeat, &mut updates, &mut next) {
             Err(error) => match before.take() {
                 Some(old) => {
                     tracing::error!(%error, "the new configuration does not work; the old one holds");
@@ -140,6 +158,7 @@ pub fn run(config: Config, signals: &Signals) -> Result<(), DaemonError> {
         };
         match (ended, next) {
             (Ended::Reload, Some(new)) => config = new,
+            (Ended::Anew, _) => {}
             _ => break,
         }
     }
@@ -153,6 +172,7 @@ fn run_once(
     config: &Config,
     signals: &Signals,
     heartbeat: &mut Option<Heartbeat>,
+    updates: &mut Updates,
     next: &mut Option<Config>,
 ) -> Result<Ended, DaemonError> {
     if config.lock.is_some() && config.camera.device.is_dir() {
@@ -190,8 +210,8 @@ fn run_once(
         None => None,
     };
     let mut upkeep = Keeper { heartbeat, guard: &mut guard, metrics, signals, next, published: None };
-    let (State { people, log, .. }, eyes) = loop {
-        let error = match prepare(config, &*clock) {
+    let (State { people, mut log, .. }, loaded) = loop {
+        let error = match prepare(config, &*clock, updates) {
             Ok(ready) => break ready,
             Err(error) => error,
         };
@@ -204,7 +224,14 @@ fn run_once(
             return Ok(Ended::Stopped);
         }
     };
-    let Rules { session, threshold, keeper } = rules(config, &eyes, &log)?;
+    for event in updates.events.drain(..) {
+        log.record(clock.unix(), clock.now(), event);
+    }
+    let Rules { session, threshold, keeper } =
+        rules_at(config, &loaded.eyes, &log, loaded.threshold.clone())?;
+    let compatible = loaded.compatible.clone();
+    let updater = updates.updater.take().map(|(_, updater)| updater).ok_or(DaemonError::NoUpdater)?;
+    let (service, seat, eyes) = Service::start(config, updater, Arc::clone(&clock), loaded)?;
     let (to_session, control) = sync_channel::<ToSession>(CONTROL_QUEUE);
     let _server = Server::start(&config.door.state_dir, to_session.clone(), Limits::default())?;
     let mut door = Door::start(Parts {
@@ -219,6 +246,8 @@ fn run_once(
         keeper,
         threshold,
         binding: eyes.binding(),
+        compatible,
+        keep_chips: config.enrol.keep_chips,
         name: config.door.name.clone(),
     });
     let (to_vision, looks) = sync_channel(LOOK_QUEUE);
@@ -237,16 +266,92 @@ fn run_once(
     let orientation = config.camera.orientation();
     // The run ends its own flag; the program's stays for the next run.
     let stop = Arc::new(AtomicBool::new(false));
+    let upkeep = Box::new(upkeep);
     let source = Source {
         open_camera,
         orientation,
         clock,
-        upkeep: Box::new(upkeep),
+        upkeep,
         pace: None,
         looks: Some(looks),
+        update: Some(seat),
         stop,
     };
-    Ok(runner::run(door, eyes, source, &control, &mut NoWatcher)?)
+    let ended = runner::run(door, eyes, source, &control, &mut NoWatcher);
+    updates.updater = service.finish().map(|updater| (place(&config.door), updater));
+    Ok(ended?)
+}
+
+/// What outlives a run of the door.
+#[derive(Default)]
+struct Updates {
+    /// The slots, and whose they are: their folder, and what the board is called.
+    updater: Option<(Place, Updater)>,
+    /// For the log, once it is open.
+    events: Vec<EventKind>,
+    /// A trial's program was started too often.
+    rolled_back: bool,
+}
+
+type Place = (PathBuf, String);
+
+fn place(door: &DoorConfig) -> Place {
+    (slots_dir(door), door.board.clone())
+}
+
+impl Updates {
+    /// The slots of this door.
+    fn open(&mut self, config: &Config) -> Result<&mut Updater, DaemonError> {
+        let place = place(&config.door);
+        let updater = match self.updater.take().filter(|(known, _)| *known == place) {
+            Some((_, updater)) => updater,
+            None => {
+                let slots = FileSlots::open(&place.0)?;
+                let (mut updater, boot) = Updater::open(Box::new(slots), &config.door.board)?;
+                self.tell(&boot);
+                if let Some(event) = trust_at_set_up(config, &mut updater) {
+                    self.events.push(event);
+                }
+                updater
+            }
+        };
+        Ok(&mut self.updater.insert((place, updater)).1)
+    }
+
+    fn tell(&mut self, boot: &Boot) {
+        match boot {
+            Boot::RecordLost => {
+                tracing::error!(
+                    "the record of the model slots is damaged: the configured models are used, and the door must be told anew whose bundles it takes"
+                );
+                let reason = heapless::String::try_from("record_lost").unwrap_or_default();
+                self.events.push(EventKind::BundleRefused { reason });
+            }
+            Boot::Trying(trying) => {
+                tracing::info!(starts = trying.starts, of = trying.max_starts, "a trial of models goes on");
+            }
+            Boot::Normal | Boot::RolledBack => {}
+        }
+        self.rolled_back = matches!(boot, Boot::RolledBack);
+    }
+}
+
+/// Trusts the configured root document, if the door trusts nobody yet. One that cannot be used leaves a door that takes no bundles.
+fn trust_at_set_up(config: &Config, updater: &mut Updater) -> Option<EventKind> {
+    let path = config.models.root.as_ref().filter(|_| updater.record().root.is_none())?;
+    let trust = || -> Result<u32, Box<dyn std::error::Error>> {
+        let root = SignedRoot::from_file(&std::fs::read(path)?)?;
+        let version = root.root()?.version;
+        updater.set_root(root)?;
+        Ok(version)
+    };
+    match { trust }() {
+        Ok(version) => Some(EventKind::RootTrusted { version }),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "models.root cannot be used: this door takes no bundles");
+            None
+        }
+    }
 }
 
 /// The link, or nothing: a door that cannot be reached works all the same.
@@ -285,9 +390,21 @@ fn open_camera(spec: &V4lSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Camera>
 }
 
 /// Everything that may be missing for a while: files and models.
-fn prepare(config: &Config, clock: &dyn Clock) -> Result<(State, Eyes), DaemonError> {
+fn prepare(
+    config: &Config,
+    clock: &dyn Clock,
+    updates: &mut Updates,
+) -> Result<(State, Loaded), DaemonError> {
     let state = State::open_or_create(&config.door, clock)?;
-    Ok((state, load_eyes(config)?))
+    let mut events = Vec::new();
+    let loaded = models::load(config, updates.open(config)?, &mut events)?;
+    if std::mem::take(&mut updates.rolled_back) {
+        let model = loaded.in_use.binding;
+        updates.events.push(EventKind::ModelsRolledBack { model, why: TrialOutcome::Crashed });
+    }
+    updates.events.append(&mut events);
+    tracing::info!(from = ?loaded.in_use.from, embedder = loaded.in_use.embedder.as_str(), bundle = loaded.in_use.name.as_str(), "models");
+    Ok((state, loaded))
 }
 
 /// A door that recognises nobody lets people out all the same. Returns after [`RETRY`], to try again, with whether the program is to end.
@@ -442,7 +559,16 @@ pub enum DaemonError {
     Control(#[from] ControlError),
     /// The models.
     #[error(transparent)]
-    Vision(#[from] VisionError),
+    Models(#[from] ModelsError),
+    /// The model slots.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The update's thread, or its folder.
+    #[error("the model slots could not be used: {0}")]
+    Slots(#[from] std::io::Error),
+    /// The update's thread died in the former run.
+    #[error("the model slots are not open")]
+    NoUpdater,
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -465,7 +591,7 @@ impl DaemonError {
     #[must_use]
     pub const fn reason(&self) -> ServiceReason {
         match self {
-            Self::State(_) => ServiceReason::Storage,
+            Self::State(_) | Self::Slots(_) => ServiceReason::Storage,
             Self::Lock(_) => ServiceReason::Lock,
             _ => ServiceReason::Models,
         }

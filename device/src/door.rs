@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use facelatch_shared::access::Authority;
-use facelatch_shared::embedding::ModelBinding;
+use facelatch_shared::access::{Authority, Rights};
+use facelatch_shared::decision::DecisionRule;
+use facelatch_shared::embedding::{Embedding, ModelBinding, Template};
 use facelatch_shared::event::EventKind;
-use facelatch_shared::gallery::MatchReport;
+use facelatch_shared::gallery::{Change, MatchReport};
 use facelatch_shared::observation::{Observation, StageTimings};
 use facelatch_shared::person::Name;
 use facelatch_shared::protocol::{
@@ -14,6 +15,7 @@ use facelatch_shared::protocol::{
 };
 use facelatch_shared::quality::{Quality, Unusable};
 use facelatch_shared::schedule::LocalTime;
+use facelatch_shared::score::Threshold;
 use facelatch_shared::time::Millis;
 
 mod workstations;
@@ -32,6 +34,9 @@ use crate::metrics::{Counters, Gauges, resident_bytes};
 use crate::people::People;
 use crate::pipeline::look_up;
 use crate::session::{Action, Actions, Input, Session};
+use crate::update::keep::ChipsKept;
+use crate::update::live::{Adoption, Extras};
+use crate::update::trial::Meter;
 
 /// What a door is made of.
 pub struct Parts {
@@ -57,6 +62,10 @@ pub struct Parts {
     pub threshold: ThresholdSource,
     /// What probes are bound to.
     pub binding: ModelBinding,
+    /// Older models whose templates stay valid for these probes.
+    pub compatible: Vec<ModelBinding>,
+    /// Whether chips are kept of people who are enrolled, so that they need not come again for other models.
+    pub keep_chips: bool,
     /// The door's name.
     pub name: Name,
 }
@@ -75,6 +84,10 @@ pub struct Door {
     desk: Option<Desk>,
     in_force: ThresholdInForce,
     local: Option<LocalTime>,
+    chips: ChipsKept,
+    meter: Option<Meter>,
+    /// The models cannot go on: whoever runs the door begins anew.
+    anew: bool,
 }
 
 /// What one frame led to, for whoever watches: the demo's story, the debug log.
@@ -110,7 +123,7 @@ impl Door {
     pub fn start(parts: Parts) -> Self {
         let mut door = Self {
             started: parts.clock.now(),
-            in_force: parts.threshold.at(parts.people.templates()),
+            in_force: parts.threshold.at(parts.people.templates_of(parts.binding)),
             parts,
             shown: None,
             contacts: InputState::default(),
@@ -121,7 +134,12 @@ impl Door {
             keypad_ok: true,
             desk: None,
             local: None,
+            chips: ChipsKept::default(),
+            meter: None,
+            anew: false,
         };
+        let compatible = std::mem::take(&mut door.parts.compatible);
+        door.parts.people.set_compatible(door.parts.binding, &compatible);
         door.follow_gallery();
         door.log(EventKind::Started {
             version: version(),
@@ -137,13 +155,22 @@ impl Door {
     }
 
     /// One frame, from the match to the log.
-    pub fn attend(&mut self, mut observation: Observation) -> FrameReport {
+    pub fn attend(&mut self, observation: Observation) -> FrameReport {
+        self.attend_with(observation, Extras::default())
+    }
+
+    /// The same, with what else the looking thread knows of the frame.
+    pub fn attend_with(&mut self, mut observation: Observation, extras: Extras) -> FrameReport {
         self.counters.frames += 1;
         let found = look_up(&mut observation, &self.parts.people, self.parts.binding);
         let report = found.report;
         self.counters.add_times(&observation.timings);
+        self.measure(&observation, report, extras.former);
         self.read_world();
+        self.chips.offer(extras.chip);
+        let before = self.parts.session.views_taken();
         self.step(Input::Seen(found.sighting));
+        self.chips.settle(before, self.parts.session.views_taken());
         self.show();
         FrameReport {
             seq: observation.frame_seq,
@@ -251,6 +278,98 @@ impl Door {
         &self.parts.people
     }
 
+    /// Who is enrolled, to be changed for other models. Names, states and rights are changed by [`Handler::handle`].
+    pub(crate) const fn people_mut(&mut self) -> &mut People {
+        &mut self.parts.people
+    }
+
+    /// What probes are bound to.
+    #[must_use]
+    pub const fn binding(&self) -> ModelBinding {
+        self.parts.binding
+    }
+
+    /// What decides.
+    #[must_use]
+    pub const fn rule(&self) -> DecisionRule {
+        self.parts.session.rule()
+    }
+
+    /// Whether nobody stands there and nothing is under way, as far as the panel tells.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let quiet = matches!(self.screen(), Screen::Idle { .. } | Screen::Barred | Screen::Service(_));
+        quiet && !self.parts.session.is_released() && !self.parts.session.is_enrolling()
+    }
+
+    /// Whether views are being taken: whoever looks sends chips along.
+    #[must_use]
+    pub const fn wants_chips(&self) -> bool {
+        self.parts.keep_chips && self.parts.session.is_enrolling()
+    }
+
+    /// Other models look from the next observation on.
+    pub(crate) fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { binding, compatible, threshold, event, meter } = adoption;
+        if self.parts.session.is_enrolling() {
+            // Views of two models would not fit together.
+            self.step(Input::CancelEnrol);
+        }
+        self.parts.people.set_compatible(binding, &compatible);
+        (self.parts.binding, self.parts.threshold, self.meter) = (binding, threshold, meter);
+        self.follow_gallery();
+        self.log(event);
+        self.step(Input::PeopleChanged);
+        self.show();
+    }
+
+    /// What the trial has measured; `None` outside of one.
+    #[must_use]
+    pub const fn meter(&self) -> Option<&Meter> {
+        self.meter.as_ref()
+    }
+
+    /// A trial goes on.
+    pub(crate) fn begin_meter(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// The trial is over.
+    pub(crate) fn end_meter(&mut self) {
+        self.meter = None;
+    }
+
+    /// Whoever runs the door is to begin anew, with files and models.
+    pub(crate) const fn start_anew(&mut self) {
+        self.anew = true;
+    }
+
+    /// Whether to begin anew.
+    #[must_use]
+    pub const fn wants_anew(&self) -> bool {
+        self.anew
+    }
+
+    /// For the trial: how long it took, and whether the former models would have judged otherwise.
+    fn measure(
+        &mut self,
+        observation: &Observation,
+        report: Option<MatchReport>,
+        former: Option<Box<Embedding>>,
+    ) {
+        let (Some(meter), rule) = (&mut self.meter, self.parts.session.rule()) else { return };
+        meter.frame(&observation.timings);
+        let (Some(embedding), Some(judge)) = (former, meter.former) else { return };
+        let knows = |report: Option<MatchReport>, threshold: Threshold, gap: f32| {
+            report.is_some_and(|report| {
+                report.best.is_some_and(|best| threshold.accepts(best.similarity)) && report.rank_gap() >= gap
+            })
+        };
+        let former = self.parts.people.identify(&Template::quantize(&embedding), judge.binding).ok();
+        let by_former = knows(former, judge.threshold, judge.min_rank_gap);
+        meter.face(by_former, knows(report, rule.threshold, rule.min_rank_gap));
+    }
+
     fn step(&mut self, input: Input) {
         let mut pending = VecDeque::from([input]);
         while let Some(input) = pending.pop_front() {
@@ -278,7 +397,14 @@ impl Door {
                 Action::Log(kind) => self.log(kind),
                 Action::Enrol { name, templates } => {
                     let now = self.parts.clock.unix();
-                    let stored = self.parts.people.enrol(name, templates.to_vec(), self.parts.binding, now);
+                    let chips = if self.parts.keep_chips { self.chips.take() } else { Vec::new() };
+                    let change = Change::Enrol {
+                        name,
+                        templates: templates.to_vec(),
+                        binding: self.parts.binding,
+                        rights: Rights::default(),
+                    };
+                    let stored = self.parts.people.enrol_keeping(change, &chips, now);
                     if let Err(error) = &stored {
                         tracing::error!(%error, "the enrolment could not be stored");
                     }
@@ -335,7 +461,7 @@ impl Door {
     /// Takes the threshold that the gallery's present size asks for.
     fn follow_gallery(&mut self) {
         let was = self.in_force;
-        self.in_force = self.parts.threshold.at(self.parts.people.templates());
+        self.in_force = self.parts.threshold.at(self.parts.people.templates_of(self.parts.binding));
         self.parts.session.set_threshold(self.in_force.threshold);
         if let Some(chosen) = self.in_force.chosen
             && !chosen.in_table
@@ -362,7 +488,7 @@ impl Door {
         Rules {
             threshold: self.in_force.threshold,
             source,
-            templates: u32::try_from(self.parts.people.templates()).unwrap_or(u32::MAX),
+            templates: u32::try_from(self.parts.people.templates_of(self.parts.binding)).unwrap_or(u32::MAX),
             local: self.parts.session.local_time(),
             barred: self.parts.session.is_barred(),
             liveness: if self.parts.session.asks_for_turns() { Liveness::Challenge } else { Liveness::Off },

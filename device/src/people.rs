@@ -117,6 +117,12 @@ impl People {
         self.ledger.gallery().templates()
     }
 
+    /// Templates that a probe of the model `binding` meets.
+    #[must_use]
+    pub fn templates_of(&self, binding: ModelBinding) -> usize {
+        self.ledger.gallery().templates_of(binding)
+    }
+
     /// Gives a person another name.
     ///
     /// # Errors

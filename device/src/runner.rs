@@ -27,6 +27,7 @@ use crate::decode::Decoder;
 use crate::door::{Door, FrameReport};
 use crate::mailbox::{Closer, Consumer, Producer, TakeError, mailbox};
 use crate::pipeline::see;
+use crate::update::live::{Adoption, Extras, EyesOrder, Jobs, Seat, Sight};
 
 /// Opens the camera, again and again if need be.
 pub type OpenCamera<'a> = Box<dyn FnMut() -> Result<Box<dyn Camera>, CameraError> + Send + 'a>;
@@ -45,6 +46,8 @@ pub struct Source<'a> {
     pub pace: Option<Arc<Pace>>,
     /// Pictures that somebody wants looked at with the door's own eyes, between two frames.
     pub looks: Option<Receiver<Look>>,
+    /// The door's models can be updated: the runner's end of the queues.
+    pub update: Option<Seat>,
     /// Set by a signal or a test: end in order.
     pub stop: Arc<AtomicBool>,
 }
@@ -108,6 +111,8 @@ pub enum Ended {
     RecordingOver,
     /// The configuration changed: start again.
     Reload,
+    /// The models changed in a way that needs a new start.
+    Anew,
 }
 
 /// Runs `door` until it is told to stop or the recording is over.
@@ -123,7 +128,12 @@ pub fn run(
 ) -> Result<Ended, RunError> {
     let (to_session, from_others) = sync_channel(OBSERVATIONS);
     let (producer, consumer) = mailbox::<RawFrame>();
-    let Source { open_camera, orientation, clock, mut upkeep, pace, looks, stop } = source;
+    let Source { open_camera, orientation, clock, mut upkeep, pace, looks, update, stop } = source;
+    let (orders, updates) = match update {
+        Some(Seat { requests, jobs, orders }) => (Some(orders), Some((requests, jobs))),
+        None => (None, None),
+    };
+    let wants_chips = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Whatever ends the session, a panic included, ends the other threads.
         let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
@@ -134,12 +144,21 @@ pub fn run(
                 capture(open_camera, producer, &capture_out, capture_pace, capture_clock, stopping);
             });
         });
+        let wants_chips = &wants_chips;
         scope.spawn(move || {
             supervised("vision", &to_session, || {
-                vision(eyes, Decoder::turning(orientation), consumer, looks, &to_session, stopping);
+                let looking = Looking {
+                    sight: Sight::new(eyes),
+                    decoder: Decoder::turning(orientation),
+                    orders,
+                    looks,
+                    wants_chips,
+                };
+                vision(looking, consumer, &to_session, stopping);
             });
         });
-        let queues = Queues { news: &from_others, control };
+        let updates = updates.as_ref().map(|(requests, jobs)| Updates { requests, jobs });
+        let queues = Queues { news: &from_others, control, updates, wants_chips };
         let ended = session(&mut door, &queues, watcher, &mut *upkeep, pace.as_deref(), &*clock, &stop);
         if ended.is_ok() {
             door.stop();
@@ -158,11 +177,25 @@ fn look(eyes: &mut Eyes, picture: &Picture) -> Result<Looked, String> {
 
 /// What reaches the session.
 enum News {
-    Seen { observation: Box<Observation>, dropped: u64 },
-    BadFrame { seq: u64, what: String },
-    Camera { ok: bool },
+    Seen {
+        observation: Box<Observation>,
+        extras: Extras,
+        dropped: u64,
+    },
+    /// The observations that follow are other models'.
+    Models(Box<Adoption>),
+    BadFrame {
+        seq: u64,
+        what: String,
+    },
+    Camera {
+        ok: bool,
+    },
     RecordingOver,
-    Died { thread: &'static str, what: String },
+    Died {
+        thread: &'static str,
+        what: String,
+    },
 }
 
 fn capture(
@@ -247,27 +280,43 @@ enum Next {
     Stop,
 }
 
-fn vision(
-    mut eyes: Eyes,
-    mut decoder: Decoder,
-    mut frames: Consumer<RawFrame>,
+/// What the looking thread works with.
+struct Looking<'a> {
+    sight: Sight,
+    decoder: Decoder,
+    orders: Option<Receiver<EyesOrder>>,
     looks: Option<Receiver<Look>>,
+    wants_chips: &'a AtomicBool,
+}
+
+fn vision(
+    mut looking: Looking<'_>,
+    mut frames: Consumer<RawFrame>,
     news: &SyncSender<News>,
     stop: &AtomicBool,
 ) {
     let mut frame = RawFrame::default();
     while !stop.load(Ordering::SeqCst) {
         // One at most between two frames: those at the door come first.
-        if let Some(Ok(Look { picture, reply })) = looks.as_ref().map(Receiver::try_recv) {
-            let _ = reply.try_send(look(&mut eyes, &picture));
+        if let Some(Ok(Look { picture, reply })) = looking.looks.as_ref().map(Receiver::try_recv) {
+            let _ = reply.try_send(look(&mut looking.sight.eyes, &picture));
         }
-        match frames.take(&mut frame, FRAME_WAIT) {
+        let taken = frames.take(&mut frame, FRAME_WAIT);
+        // Whatever was seen before lies in the queue before this.
+        let adoptions = looking.orders.as_ref().map(|orders| looking.sight.obey(orders)).unwrap_or_default();
+        if adoptions.into_iter().any(|adoption| news.send(News::Models(adoption.into())).is_err()) {
+            return;
+        }
+        match taken {
             Ok(()) => {}
             Err(TakeError::Closed) => return,
             Err(_) => continue,
         }
-        let seen = match see(&frame, &mut decoder, &mut eyes) {
-            Ok(observation) => News::Seen { observation: Box::new(observation), dropped: frames.dropped() },
+        let seen = match see(&frame, &mut looking.decoder, &mut looking.sight.eyes) {
+            Ok(observation) => {
+                let extras = looking.sight.extras(&observation, looking.wants_chips.load(Ordering::Relaxed));
+                News::Seen { observation: Box::new(observation), extras, dropped: frames.dropped() }
+            }
             Err(error) => News::BadFrame { seq: frame.seq, what: error.to_string() },
         };
         if news.send(seen).is_err() {
@@ -279,11 +328,41 @@ fn vision(
 struct Queues<'a> {
     news: &'a Receiver<News>,
     control: &'a Receiver<ToSession>,
+    updates: Option<Updates<'a>>,
+    wants_chips: &'a AtomicBool,
+}
+
+/// The update's way to and from the session.
+struct Updates<'a> {
+    requests: &'a SyncSender<ControlMessage>,
+    jobs: &'a Jobs,
+}
+
+impl Queues<'_> {
+    /// What others ask of the door, and the update's jobs.
+    fn serve(&self, door: &mut Door) {
+        while let Ok(message) = self.control.try_recv() {
+            match (message, &self.updates) {
+                (ToSession::Ask(message), Some(updates)) if matches!(message.request, Request::Update(_)) => {
+                    Seat::forward(updates.requests, message);
+                }
+                // A client that went away gets no answer.
+                (ToSession::Ask(ControlMessage { request, reply }), _) => {
+                    drop(reply.try_send(door.handle(request)));
+                }
+                (ToSession::Visit(work), _) => work(door),
+            }
+        }
+        if let Some(updates) = &self.updates {
+            updates.jobs.run(door);
+        }
+        self.wants_chips.store(door.wants_chips(), Ordering::Relaxed);
+    }
 }
 
 fn session(
     door: &mut Door,
-    Queues { news, control }: &Queues<'_>,
+    queues: &Queues<'_>,
     watcher: &mut dyn Watcher,
     upkeep: &mut dyn Upkeep,
     pace: Option<&Pace>,
@@ -296,24 +375,20 @@ fn session(
         if let Some(ended) = upkeep.turn(door, healthy) {
             return Ok(ended);
         }
-        while let Ok(message) = control.try_recv() {
-            match message {
-                // A client that went away gets no answer.
-                ToSession::Ask(ControlMessage { request, reply }) => {
-                    drop(reply.try_send(door.handle(request)))
-                }
-                ToSession::Visit(work) => work(door),
-            }
+        queues.serve(door);
+        if door.wants_anew() {
+            return Ok(Ended::Anew);
         }
-        let next = news.recv_timeout(until_next(door, clock));
+        let next = queues.news.recv_timeout(until_next(door, clock));
         if next.is_ok() {
             heard = clock.now();
         }
         match next {
-            Ok(News::Seen { observation, dropped }) => {
+            Ok(News::Models(adoption)) => door.adopt(*adoption),
+            Ok(News::Seen { observation, extras, dropped }) => {
                 door.set_dropped(dropped);
                 let seq = observation.frame_seq;
-                let report = door.attend(*observation);
+                let report = door.attend_with(*observation, extras);
                 for request in watcher.frame(&report) {
                     watcher.answered(&door.handle(request));
                 }

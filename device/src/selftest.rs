@@ -17,13 +17,14 @@ use crate::camera::{Camera, RawFrame};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::{Client, State};
-use crate::daemon::{load_eyes, open_display, threshold_source};
+use crate::daemon::open_display;
 use crate::decode::Decoder;
 use crate::display::Screen;
 use crate::inputs::Inputs as _;
 use crate::inputs::gpio::GpioInputs;
 use crate::lock::Lock as _;
 use crate::lock::gpio::GpioLock;
+use crate::update::models::{self, Loaded};
 
 /// How one check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,18 +125,17 @@ pub fn run(config: &Config, pulse: bool) -> Report {
     let mut state = State::open_or_create(&config.door, &*clock);
     let newest = state.as_mut().ok().and_then(newest_event);
     checks.push(check_clock(clock.unix(), newest));
-    let mut eyes = load_eyes(config);
-    checks.push(match &mut eyes {
-        Ok(eyes) => check_models(eyes),
+    let mut loaded = models::look(config);
+    checks.push(match &mut loaded {
+        Ok(loaded) => check_models(loaded),
         Err(error) => Check::failed("models", error.to_string(), ""),
     });
-    checks.push(match (&state, &eyes) {
+    checks.push(match (&state, &loaded) {
         (Err(error), _) => Check::failed("people", error.to_string(), ""),
-        (Ok(state), Ok(eyes)) => check_people(
-            state,
-            eyes.binding(),
-            threshold_source(config, eyes).ok().map(|source| source.at(state.people.templates()).threshold),
-        ),
+        (Ok(state), Ok(Loaded { in_use, threshold, .. })) => {
+            let templates = state.people.templates_of(in_use.binding);
+            check_people(state, in_use.binding, Some(threshold.at(templates).threshold))
+        }
         (Ok(_), Err(_)) => Check::skipped("people", "needs the models"),
     });
     checks.push(check_camera(config, &clock));
@@ -206,7 +206,14 @@ fn check_clock(now: UnixMs, newest: Option<UnixMs>) -> Check {
 }
 
 /// The models run on a picture without a face.
-fn check_models(eyes: &mut Eyes) -> Check {
+fn check_models(loaded: &mut Loaded) -> Check {
+    let from = models::described(&loaded.in_use);
+    let mut check = check_eyes(&mut loaded.eyes);
+    check.said = format!("{from}: {}", check.said);
+    check
+}
+
+fn check_eyes(eyes: &mut Eyes) -> Check {
     let grey = vec![128; 640 * 480 * 3];
     let Ok(view) = RgbView::new(&grey, 640, 480) else {
         return Check::skipped("models", "no picture");

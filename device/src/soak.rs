@@ -172,6 +172,8 @@ pub fn run(args: &SoakArgs, stop: Arc<AtomicBool>) -> Result<Report, SoakError> 
         keeper,
         threshold,
         binding: eyes.binding(),
+        compatible: Vec::new(),
+        keep_chips: config.enrol.keep_chips,
         name: config.door.name.clone(),
     });
     let open_camera = Box::new(move || replay.open().map(|camera| Box::new(camera) as Box<dyn Camera>));
@@ -180,6 +182,7 @@ pub fn run(args: &SoakArgs, stop: Arc<AtomicBool>) -> Result<Report, SoakError> 
         orientation: Orientation::default(),
         upkeep: Box::new(NoUpkeep),
         clock: Arc::clone(&clock),
+        update: None,
         pace: Some(pace),
         looks: None,
         stop,

@@ -11,6 +11,7 @@ mod people;
 mod events;
 mod status;
 mod orders;
+mod models;
 mod liveness_rates;
 mod link;
 mod config;
@@ -48,6 +49,7 @@ enum Command {
     People(people::Args),
     Events(events::Args),
     Status(status::Args),
+    Models(models::Args),
     Unbar(orders::UnbarArgs),
     AcceptClock(orders::AcceptClockArgs),
     LivenessRates(liveness_rates::Args),
@@ -84,6 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::People(args)) => load_config(config).and_then(|config| people::run(args, &config)),
         Some(Command::Events(args)) => load_config(config).and_then(|config| events::run(args, &config)),
         Some(Command::Status(args)) => load_config(config).and_then(|config| status::run(args, &config)),
+        Some(Command::Models(args)) => load_config(config).and_then(|config| models::run(&args, &config)),
         Some(Command::Unbar(args)) => load_config(config).and_then(|config| orders::unbar(args, &config)),
         Some(Command::AcceptClock(args)) => {
             load_config(config).and_then(|config| orders::accept_clock(args, &config))

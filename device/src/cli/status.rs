@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use facelatch_shared::protocol::update::UpdateRequest;
 use facelatch_shared::protocol::{Liveness, Request, Response, Rules, Status, ThresholdFrom};
 use facelatch_shared::schedule::LocalTime;
 use serde::Serialize;
 
 use super::Failure;
 use super::door::{Door, unexpected};
+use super::models::{Models, shown_models};
 use super::output::{print, print_json};
 use super::text::{counted, span};
 use crate::config::Config;
@@ -31,10 +33,17 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
     let Response::Rules(rules) = door.ask(Request::Rules)? else {
         return Err(unexpected());
     };
+    // An update that is at work may be too busy to answer; the rest is no worse for it.
+    let update = match door.ask(Request::Update(UpdateRequest::Status)) {
+        Ok(Response::Update(update)) => Some(update),
+        _ => None,
+    };
     if args.json {
-        print_json(&Shown::of(&status, &rules))?;
+        let models = update.as_deref().map(Models::of);
+        print_json(&Shown { models, ..Shown::of(&status, &rules) })?;
     } else {
-        print(&(shown(&status) + &shown_rules(&rules)))?;
+        let models = update.as_deref().map_or_else(String::new, shown_models);
+        print(&(shown(&status) + &shown_rules(&rules) + &models))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,6 +112,8 @@ struct Shown<'a> {
     liveness: &'static str,
     clock_known: bool,
     barred: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<Models>,
 }
 
 impl<'a> Shown<'a> {
@@ -124,6 +135,7 @@ impl<'a> Shown<'a> {
             },
             clock_known: rules.local.is_some(),
             barred: rules.barred,
+            models: None,
             door: status.door.as_str(),
             version: status.version.as_str(),
             uptime_s: status.uptime_s,

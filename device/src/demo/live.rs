@@ -53,6 +53,8 @@ pub(super) fn run(
         keeper,
         threshold,
         binding: eyes.binding(),
+        compatible: Vec::new(),
+        keep_chips: config.enrol.keep_chips,
         name: config.door.name.clone(),
     });
     // Live, a camera that does not open is the user's to mend at once, not to wait for.
@@ -76,6 +78,7 @@ pub(super) fn run(
         orientation: Orientation::default(),
         upkeep: Box::new(NoUpkeep),
         clock,
+        update: None,
         pace: None,
         looks: None,
         stop,

@@ -125,6 +125,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         keeper,
         threshold,
         binding: eyes.binding(),
+        compatible: Vec::new(),
+        keep_chips: config.enrol.keep_chips,
         name: config.door.name.clone(),
     });
     let open_camera = Box::new(move || replay.open().map(|camera| Box::new(camera) as Box<dyn Camera>));
@@ -133,6 +135,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         orientation: Orientation::default(),
         upkeep: Box::new(NoUpkeep),
         clock: Arc::clone(&dyn_clock),
+        update: None,
         pace: Some(pace),
         looks: None,
         stop,

@@ -317,6 +317,21 @@ impl Session {
         self.policy.rule.threshold
     }
 
+    /// What decides.
+    #[must_use]
+    pub const fn rule(&self) -> DecisionRule {
+        self.policy.rule
+    }
+
+    /// Views that the enrolment under way has taken; none without one.
+    #[must_use]
+    pub fn views_taken(&self) -> usize {
+        match &self.phase {
+            Phase::Enrolling(enrolling) => enrolling.views.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the lock is released.
     #[must_use]
     pub const fn is_released(&self) -> bool {

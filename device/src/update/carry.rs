@@ -52,9 +52,19 @@ impl People {
     /// What changing to the model `binding`, which understands `compatible`, would mean.
     #[must_use]
     pub fn plan(&self, binding: ModelBinding, compatible: &[ModelBinding]) -> Plan {
+        self.sorted(compatible, |id| self.ledger.has_any(id, &[binding]) || self.ledger.has_chips(id))
+    }
+
+    /// The same once templates were made anew: chips of which none gave a template count no longer.
+    #[must_use]
+    pub fn outcome(&self, binding: ModelBinding, compatible: &[ModelBinding]) -> Plan {
+        self.sorted(compatible, |id| self.ledger.has_any(id, &[binding]))
+    }
+
+    fn sorted(&self, compatible: &[ModelBinding], carried: impl Fn(SubjectId) -> bool) -> Plan {
         let mut plan = Plan::default();
         for person in self.list() {
-            let list = if self.ledger.has_any(person.id, &[binding]) || self.ledger.has_chips(person.id) {
+            let list = if carried(person.id) {
                 &mut plan.carried
             } else if self.ledger.has_any(person.id, compatible) {
                 &mut plan.understood

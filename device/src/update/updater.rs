@@ -94,6 +94,15 @@ impl Updater {
         Ok((updater, Boot::Trying(trying)))
     }
 
+    /// Looks at the slots without counting a start and without changing anything: for checks beside the door.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn look(mut slots: Box<dyn SlotStore>, board: &str) -> io::Result<Self> {
+        let record = Record::decode(&slots.load_record()?).unwrap_or_default();
+        Ok(Self { slots, record, board: board.to_owned(), partial: Vec::new(), incoming: None })
+    }
+
     /// The record as it is stored.
     #[must_use]
     pub const fn record(&self) -> &Record {
@@ -103,10 +112,99 @@ impl Updater {
     /// The folder of the models in use; `None` for the factory's.
     #[must_use]
     pub fn active_folder(&self) -> Option<PathBuf> {
-        match self.record.active() {
+        self.folder_of(self.record.active())
+    }
+
+    /// Where the models in use, and those that the door can go back to, lie and come from; the header of each is read from its slot.
+    ///
+    /// # Errors
+    /// [`UpdateError`] when a header cannot be read.
+    pub fn manifest_of(&mut self, source: Source) -> Result<Option<Manifest>, UpdateError> {
+        let Source::Slot(slot) = source else { return Ok(None) };
+        let bytes = self.stored_header(slot)?;
+        let header = facelatch_shared::bundle::Header::parse(&bytes)?;
+        Ok(Some(Manifest::parse(&header.manifest)?))
+    }
+
+    /// The folder of `source`; `None` for the factory's, and for slots that are no files.
+    #[must_use]
+    pub fn folder_of(&self, source: Source) -> Option<PathBuf> {
+        match source {
             Source::Factory => None,
             Source::Slot(slot) => self.slots.folder(slot),
         }
+    }
+
+    /// Reads what a slot in use holds, from the first byte to the last, and compares it with what was signed.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: the slot holds something else than the record says, or is damaged.
+    pub fn check_active(&mut self) -> Result<(), UpdateError> {
+        let Source::Slot(slot) = self.record.active() else { return Ok(()) };
+        let header = self.stored_header(slot)?;
+        if self.record.active_id != Some(BundleId::of(&header)) {
+            return Err(BundleError::Malformed { what: "its header is another bundle's" }.into());
+        }
+        let manifest = self.active_manifest()?.ok_or(UpdateError::NothingStaged)?;
+        match self.first_missing(slot, &manifest)? {
+            Some((section, chunk)) => Err(BundleError::BadChunk { section, chunk }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A section of the slot in use; empty for the factory's models.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub fn active_section(&mut self, kind: SectionKind) -> Result<Vec<u8>, UpdateError> {
+        let Source::Slot(slot) = self.record.active() else { return Ok(Vec::new()) };
+        let manifest = self.active_manifest()?.ok_or(UpdateError::NothingStaged)?;
+        self.section_of(slot, &manifest, kind)
+    }
+
+    /// Goes on with bundle `id`, whose header is here already: its length, and how far it has come. `None` when another one is here, or none.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: it is in use, a trial is under way, or its header is refused by now.
+    pub fn resume(&mut self, id: BundleId, now: UnixMs) -> Result<Option<(usize, Progress)>, UpdateError> {
+        if let Phase::Trial(_) = self.record.phase {
+            return Err(UpdateError::TrialUnderWay);
+        }
+        if self.record.active_id == Some(id) {
+            return Err(UpdateError::AlreadyActive);
+        }
+        let (Phase::Receiving(slot, known) | Phase::Staged(slot, known)) = self.record.phase else {
+            return Ok(None);
+        };
+        // The power may have gone between the record and the header.
+        let header = self.stored_header(slot)?;
+        if known != id || BundleId::of(&header) != id {
+            return Ok(None);
+        }
+        let progress = self.begin(&header, now)?;
+        Ok(Some((header.len(), progress)))
+    }
+
+    /// The length of the chunk that is wanted next.
+    #[must_use]
+    pub fn next_length(&self) -> Option<usize> {
+        let incoming = self.incoming.as_ref()?;
+        let (section, chunk) = incoming.next?;
+        incoming.accepted.manifest.sections.get(usize::from(section))?.chunk_length(chunk)
+    }
+
+    /// The models in use are of no use: back to the former ones, or to the factory's where there are none.
+    ///
+    /// # Errors
+    /// The record cannot be stored.
+    pub fn give_up(&mut self, why: Outcome) -> Result<Source, UpdateError> {
+        let mut next = self.record.clone();
+        if !next.go_back(why) {
+            next.to_factory(why);
+        }
+        self.replace(next)?;
+        self.incoming = None;
+        Ok(self.record.active())
     }
 
     /// What a slot in use was made from, read from its stored header; `None` for the factory's models.
@@ -114,10 +212,7 @@ impl Updater {
     /// # Errors
     /// [`UpdateError`] when the header cannot be read.
     pub fn active_manifest(&mut self) -> Result<Option<Manifest>, UpdateError> {
-        let Source::Slot(slot) = self.record.active() else { return Ok(None) };
-        let bytes = self.stored_header(slot)?;
-        let header = facelatch_shared::bundle::Header::parse(&bytes)?;
-        Ok(Some(Manifest::parse(&header.manifest)?))
+        self.manifest_of(self.record.active())
     }
 
     /// Trusts `root` from now on: at pairing, with someone present at the door.
@@ -237,12 +332,8 @@ impl Updater {
     pub fn staged_section(&mut self, kind: SectionKind) -> Result<Vec<u8>, UpdateError> {
         let incoming =
             self.incoming.as_ref().filter(|i| i.next.is_none()).ok_or(UpdateError::NothingStaged)?;
-        let (_, section) =
-            incoming.accepted.manifest.section(kind).ok_or(BundleError::Section { what: "section" })?;
-        let mut bytes = vec![0; section.length as usize];
-        let read = self.slots.read(incoming.slot, &section.name, 0, &mut bytes)?;
-        bytes.truncate(read);
-        Ok(bytes)
+        let (slot, manifest) = (incoming.slot, incoming.accepted.manifest.clone());
+        self.section_of(slot, &manifest, kind)
     }
 
     /// From here on the staged models are used, on trial. The gallery must be ready for them.
@@ -302,6 +393,19 @@ impl Updater {
     #[must_use]
     pub fn compatible(&self) -> &[ModelBinding] {
         &self.record.compatible
+    }
+
+    fn section_of(
+        &mut self,
+        slot: Slot,
+        manifest: &Manifest,
+        kind: SectionKind,
+    ) -> Result<Vec<u8>, UpdateError> {
+        let (_, section) = manifest.section(kind).ok_or(BundleError::Section { what: "section" })?;
+        let mut bytes = vec![0; section.length as usize];
+        let read = self.slots.read(slot, &section.name, 0, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn begin(&mut self, header: &[u8], now: UnixMs) -> Result<Progress, UpdateError> {
@@ -433,7 +537,7 @@ pub enum UpdateError {
     #[error("the model slots could not be used: {0}")]
     Storage(#[from] io::Error),
     /// Nobody has said whom to trust.
-    #[error("this door trusts no root document yet: pair it with --root")]
+    #[error("this door trusts no root document yet: `facelatchd models trust`")]
     NoRoot,
     /// Chunks came before a header.
     #[error("no bundle is being received: send its header first")]
@@ -445,6 +549,18 @@ pub enum UpdateError {
         section: Option<u16>,
         /// Which.
         next: u32,
+    },
+    /// Bytes of another place than the one that is wanted.
+    #[error("the bundle goes on at byte {offset} of its file")]
+    OutOfPlace {
+        /// Where.
+        offset: u64,
+    },
+    /// Longer than any bundle or any piece of one.
+    #[error("{bytes} bytes are more than a bundle, or a piece of one, may have")]
+    TooLong {
+        /// How many.
+        bytes: u64,
     },
     /// It is in use already.
     #[error("this bundle is in use already")]
