@@ -12,6 +12,8 @@ FACES  ?=
 CAMERA ?=
 # For `make bench`: how often each side runs, in turn.
 ROUNDS ?= 5
+# For `make fuzz`: how long each target runs.
+SECONDS ?= 60
 
 define HELP
 Facelatch: a face-recognition door controller for ARM boards, and the trainer of its models.
@@ -29,6 +31,7 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make test-attacks           Forged, old, foreign and damaged bundles, each refused for its reason (also part of it).
   make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
                               watches the lock from outside (a stage of `make test`).
+  make fuzz                   Fuzz every reader of foreign bytes, SECONDS=60 each (a short part of it is in `make test`).
   make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
   make device                 facelatchd for the board (aarch64 Linux), fully optimized.
@@ -39,7 +42,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke
+.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -71,6 +74,10 @@ test-board:
 	@.ci/setup test
 	@.ci/fetch demo
 	@VERBOSE=1 .ci/test board
+
+fuzz:
+	@.ci/setup test
+	@.ci/fuzz $(SECONDS)
 
 train-smoke:
 	@.ci/setup test && .ci/fetch demo && .ci/libtorch
