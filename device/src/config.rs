@@ -381,7 +381,7 @@ impl Config {
         }
         if !(decision.false_accepts > 0.0 && decision.false_accepts < 1.0) {
             return Err(format!(
-                "decision.false_accepts is {}: strangers let in of those who try, above 0 and below 1, usually 0.001",
+                "decision.false_accepts is {}: strangers let in of those who try, above 0 and below 1, usually 0.0001",
                 decision.false_accepts
             ));
         }
@@ -500,7 +500,7 @@ impl Default for DecisionConfig {
     fn default() -> Self {
         Self {
             threshold: None,
-            false_accepts: 0.001,
+            false_accepts: 0.0001,
             min_rank_gap: 0.05,
             votes: 3,
             window: 5,
