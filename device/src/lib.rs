@@ -28,5 +28,6 @@ pub mod daemon;
 pub mod selftest;
 pub mod demo;
 pub mod bench;
+pub mod speed;
 pub mod soak;
 pub mod cli;

@@ -9,7 +9,8 @@ use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::frame::RgbView;
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::{Millis, UnixMs};
-use facelatch_shared::vision::Eyes;
+use facelatch_shared::vision::lineage::Allows;
+use facelatch_shared::vision::{Eyes, ManifestEntry};
 use serde::Serialize;
 
 use crate::camera::v4l::V4lCamera;
@@ -130,6 +131,12 @@ pub fn run(config: &Config, pulse: bool) -> Report {
         Ok(loaded) => check_models(loaded),
         Err(error) => Check::failed("models", error.to_string(), ""),
     });
+    if let Ok(loaded) = &loaded {
+        let allows = |m: &ManifestEntry| m.lineage.as_ref().map(|l| l.allows);
+        let models = loaded.eyes.models();
+        let models: Vec<_> = models.iter().map(|m| (&*m.name, &*m.licence, allows(m))).collect();
+        checks.push(check_lineage(&models));
+    }
     checks.push(match (&state, &loaded) {
         (Err(error), _) => Check::failed("people", error.to_string(), ""),
         (Ok(state), Ok(Loaded { in_use, threshold, .. })) => {
@@ -233,6 +240,30 @@ fn check_eyes(eyes: &mut Eyes) -> Check {
             Check::failed("models", error.to_string(), "import the models again: facelatch models import")
         }
     }
+}
+
+/// Whether the models' data allow a door that somebody relies on; name, licence and what the data allow, of each.
+fn check_lineage(models: &[(&str, &str, Option<Allows>)]) -> Check {
+    let of = |wanted| {
+        let names = models.iter().filter(|(_, _, allows)| *allows == wanted);
+        names.map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")
+    };
+    let licences: Vec<_> = models.iter().map(|(name, licence, _)| format!("{name} ({licence})")).collect();
+    let licences = licences.join(", ");
+    let (research, unknown) = (of(Some(Allows::Research)), of(None));
+    if !research.is_empty() {
+        return Check::warned(
+            "lineage",
+            format!("{licences}; learnt from pictures for research only: {research}"),
+            "no product may rest on that without clearing it; `facelatch models list` shows the data",
+        );
+    }
+    let unstated = if unknown.is_empty() {
+        String::new()
+    } else {
+        format!("; the makers of {unknown} do not state the data")
+    };
+    Check::passed("lineage", licences + &unstated)
 }
 
 /// How near this door's own people are to being mistaken for one another.
@@ -436,6 +467,17 @@ mod tests {
                 Some(word) => assert!(check.remedy.unwrap().contains(word)),
             }
         }
+    }
+
+    #[test]
+    fn a_model_for_research_only_is_named() {
+        let found = check_lineage(&[("yunet", "MIT", None), ("compact", "X", Some(Allows::Research))]);
+        assert!(
+            found.outcome == Outcome::Warned && found.said.ends_with("research only: compact"),
+            "{found:?}"
+        );
+        let found = check_lineage(&[("yunet", "MIT", None), ("ours", "MIT", Some(Allows::Product))]);
+        assert!(found.outcome == Outcome::Passed && found.said.contains("makers of yunet"), "{found:?}");
     }
 
     #[test]

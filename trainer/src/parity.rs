@@ -452,6 +452,7 @@ fn entry(name: &str, bytes: &[u8], dir: &Path) -> Result<ManifestEntry, ParityEr
         file,
         sha256,
         licence: "LicenseRef-Unpublished".into(),
+        lineage: None,
         default_threshold: None,
         threshold_note: None,
         source: Source {

@@ -5,6 +5,7 @@
 
 mod daemon;
 pub mod demo;
+mod bench;
 mod bench_stages;
 mod soak;
 mod people;
@@ -61,6 +62,7 @@ enum Command {
     GuardLock(secure::GuardArgs),
     /// Time each stage of the pipeline on a folder of pictures
     BenchStages(crate::bench::BenchArgs),
+    Bench(crate::speed::SpeedArgs),
     /// Play a hundred thousand frames through the whole door: does it grow, does it forget
     Soak(crate::soak::SoakArgs),
 }
@@ -97,6 +99,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Secure(args)) => load_config(config).and_then(|config| secure::run(args, &config)),
         Some(Command::Selftest(args)) => load_config(config).and_then(|config| selftest::run(args, &config)),
         Some(Command::GuardLock(args)) => secure::run_guard(&args),
+        Some(Command::Bench(args)) => load_config(config).and_then(|config| bench::run(&args, &config)),
         Some(Command::BenchStages(args)) => bench_stages::run(&args),
         Some(Command::Soak(args)) => soak::run(&args),
     };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::contract::{Family, FileHash, InputContract, ModelKind, Source};
+use super::lineage::Lineage;
 use super::thresholds::ThresholdTable;
 
 /// Name of the manifest in a model directory.
@@ -37,6 +38,9 @@ pub struct ManifestEntry {
     pub sha256: FileHash,
     /// Licence of the weights, an SPDX expression.
     pub licence: String,
+    /// What the weights learnt from, and what that allows; unknown when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// The least cosine that counts as the same person where `thresholds` is missing or not used; embedders only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_threshold: Option<f32>,
@@ -177,7 +181,9 @@ impl ManifestEntry {
         if self.kind == ModelKind::Detector && self.thresholds.is_some() {
             return Some("`thresholds` belongs to embedders");
         }
-        self.contract.fault(self.kind).or_else(|| self.thresholds.as_ref().and_then(ThresholdTable::fault))
+        (self.contract.fault(self.kind))
+            .or_else(|| self.thresholds.as_ref().and_then(ThresholdTable::fault))
+            .or_else(|| self.lineage.as_ref().and_then(Lineage::fault))
     }
 }
 
@@ -284,6 +290,11 @@ mod tests {
             file: "sface.onnx".into(),
             sha256: FileHash::of(b"written"),
             licence: "Apache-2.0".into(),
+            lineage: Some(Lineage {
+                allows: super::super::lineage::Allows::Research,
+                data: vec!["made up: no terms".into()],
+                teacher: None,
+            }),
             default_threshold: Some(0.363),
             threshold_note: Some("OpenCV's sample".into()),
             source: Source {
@@ -349,6 +360,7 @@ mod tests {
             ("default_threshold", "default_treshold"),
             ("channels", "chanels"),
             ("\"bgr\"", "\"brg\""),
+            ("\"research\"", "\"reserach\""),
             ("pad_multiple_px = 32", "pad_multiple_px = \"32\""),
             ("[[models]]", "[[model]]"),
         ] {
@@ -365,7 +377,8 @@ mod tests {
     #[test]
     fn contradictions_are_refused_on_load_and_save() {
         type Damage = fn(&mut Manifest);
-        let cases: [(Damage, &str); 13] = [
+        let cases: [(Damage, &str); 14] = [
+            (|m| m.models[1].lineage.as_mut().unwrap().data.clear(), "`lineage` must name"),
             (
                 |m| m.models[0].thresholds = m.models[1].thresholds.clone(),
                 "`thresholds` belongs to embedders",

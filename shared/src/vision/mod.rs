@@ -1,6 +1,7 @@
 //! Frame in, observation out: the pipeline that the door runs on camera frames and the evaluator on files.
 
 pub mod contract;
+pub mod lineage;
 pub mod manifest;
 pub mod thresholds;
 pub mod error;

@@ -28,6 +28,7 @@ pub(super) fn entry(name: &str, bytes: &[u8]) -> ManifestEntry {
         file: format!("{name}.onnx"),
         sha256: FileHash::of(bytes),
         licence: "MIT".into(),
+        lineage: None,
         default_threshold: Some(0.5),
         threshold_note: None,
         source: Source {

@@ -196,6 +196,7 @@ fn described(args: &FileArgs, file: &Path) -> Result<Preset, Failure> {
         kind,
         family,
         licence,
+        lineage: None,
         default_threshold: args.threshold,
         threshold_note: args.threshold.map(|_| "given at import".into()),
         // The hash is filled in from the file.
@@ -281,19 +282,28 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
         println!("{:#}", json!({ "models": models }));
         return Ok(());
     }
-    println!("{:<16} {:<9} {:>9} {:<14} {:<16} SOURCE", "NAME", "KIND", "INPUT", "LICENCE", "SHA-256");
+    println!("{:<16} {:<9} {:>9} {:<25} {:<13} SOURCE", "NAME", "KIND", "INPUT", "LICENCE", "DATA ALLOW");
     for entry in &manifest.models {
         let input = format!("{}x{}", entry.contract.width_px, entry.contract.height_px);
         let source = format!("{} {}", entry.source.package, entry.source.version);
         println!(
-            "{:<16} {:<9} {:>9} {:<14} {:.16} {}",
+            "{:<16} {:<9} {:>9} {:<25} {:<13} {source}",
             entry.name,
             entry.kind.to_string(),
             input,
             entry.licence,
-            entry.sha256.to_string(),
-            source
+            entry.lineage.as_ref().map_or_else(|| "not stated".into(), |l| l.allows.to_string()),
         );
+    }
+    for entry in &manifest.models {
+        let Some(lineage) = &entry.lineage else { continue };
+        println!("\n{} ({}) learnt from", entry.name, lineage.allows);
+        for set in &lineage.data {
+            println!("  {set}");
+        }
+        if let Some(teacher) = &lineage.teacher {
+            println!("  taught by {teacher}");
+        }
     }
     Ok(())
 }
@@ -339,6 +349,7 @@ fn entry_json(entry: &ManifestEntry) -> serde_json::Value {
         "file": entry.file,
         "sha256": entry.sha256.to_string(),
         "licence": entry.licence,
+        "lineage": entry.lineage,
         "default_threshold": entry.default_threshold,
         "threshold_note": entry.threshold_note,
         "source": {

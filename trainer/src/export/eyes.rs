@@ -371,6 +371,7 @@ mod tests {
             file: "d.onnx".into(),
             sha256,
             licence: "MIT".into(),
+            lineage: None,
             default_threshold: None,
             threshold_note: None,
             thresholds: None,

@@ -82,6 +82,7 @@ pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
         file: format!("{}.onnx", preset.name),
         sha256: hash,
         licence: preset.licence.clone(),
+        lineage: preset.lineage.clone(),
         default_threshold: preset.default_threshold,
         threshold_note: preset.threshold_note.clone(),
         source: Source { sha256: hash, ..preset.source.clone() },

@@ -1,6 +1,7 @@
 //! Third-party models known by name: `models/imports.toml`, compiled in.
 
 use facelatch_shared::vision::contract::{Family, InputContract, ModelKind, Source};
+use facelatch_shared::vision::lineage::Lineage;
 use facelatch_shared::vision::thresholds::ThresholdTable;
 use serde::Deserialize;
 
@@ -18,6 +19,9 @@ pub struct Preset {
     pub family: Family,
     /// Licence of the weights, an SPDX expression.
     pub licence: String,
+    /// What they learnt from, as far as its makers say.
+    #[serde(default)]
+    pub lineage: Option<Lineage>,
     /// The least cosine that counts as the same person; embedders only.
     pub default_threshold: Option<f32>,
     /// Where that cosine comes from.

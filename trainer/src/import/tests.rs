@@ -104,6 +104,7 @@ impl Bench {
             kind: ModelKind::Embedder,
             family: Family::Embedding,
             licence: "MIT".into(),
+            lineage: None,
             default_threshold: Some(0.5),
             threshold_note: Some("made up".into()),
             source,

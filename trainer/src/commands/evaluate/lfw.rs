@@ -254,6 +254,7 @@ pub(super) mod tests {
                 file: format!("{name}.onnx"),
                 sha256: preset.source.sha256,
                 licence: preset.licence,
+                lineage: preset.lineage,
                 default_threshold: preset.default_threshold,
                 threshold_note: preset.threshold_note,
                 source: preset.source,
