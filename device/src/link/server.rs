@@ -13,6 +13,7 @@ use facelatch_shared::bundle::PublicKey;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::link::{self, Channel, ChannelError, Identity};
 use facelatch_shared::person::Name;
+use facelatch_shared::protocol::update::UpdateRequest;
 use facelatch_shared::protocol::{RefusedKind, Request, Response, VERSION};
 use facelatch_shared::remote::{LinkEvent, LinkRequest, LinkResponse, PairRequest, PeerId};
 
@@ -425,6 +426,10 @@ const fn is_order(request: &Request) -> bool {
             | Request::CheckEvents
             | Request::EnrolProgress
             | Request::Link(LinkRequest::ListPeers)
+            // A bundle is a thousand pieces; that it came is told when it is whole.
+            | Request::Update(
+                UpdateRequest::Status | UpdateRequest::LeftBehind { .. } | UpdateRequest::Chunk { .. }
+            )
     )
 }
 
