@@ -14,6 +14,10 @@ CAMERA ?=
 ROUNDS ?= 5
 # For `make fuzz`: how long each target runs.
 SECONDS ?= 60
+# For `make soak`.
+FRAMES ?= 100000
+# For `make device`: aarch64-unknown-linux-gnu or armv7-unknown-linux-gnueabihf.
+TARGET ?= aarch64-unknown-linux-gnu
 
 define HELP
 Facelatch: a face-recognition door controller for ARM boards, and the trainer of its models.
@@ -34,7 +38,10 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make fuzz                   Fuzz every reader of foreign bytes, SECONDS=60 each (a short part of it is in `make test`).
   make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
-  make device                 facelatchd for the board (aarch64 Linux), fully optimized.
+  make soak                   100,000 replayed frames through the whole door: memory at start and end, frames lost,
+                              decisions, time of each stage. FRAMES=10000 for less.
+  make device                 facelatchd for the board, fully optimized: aarch64 Linux, or 32 bits by
+                              TARGET=armv7-unknown-linux-gnueabihf.
   make build                  facelatchd and facelatch for this machine, without libtorch.
 
 The first build takes some minutes. Downloads stay in ~/.cache/facelatch and are checked by hash; everything
@@ -42,7 +49,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz
+.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz soak
 .DEFAULT_GOAL := help
 
 help:
@@ -87,7 +94,13 @@ bench: models
 	tests/bench/opencv_compare.py --rounds $(ROUNDS) --models $(MODELS) --json $(TARGET_DIR)/bench/stages.json -- \
 		$(TARGET_DIR)/release/facelatchd bench-stages --json --models $(MODELS) --frames
 
+# A long run of the whole door on replayed frames; exit code 1 when memory grew, or a frame, an event or a decision is missing.
+soak: models
+	@rm -rf $(TARGET_DIR)/soak
+	$(TARGET_DIR)/release/facelatchd soak --frames $(FRAMES) --models $(MODELS) --out $(TARGET_DIR)/soak \
+		--known $(FACELATCH_ASSETS)/photos/face_recognition/obama.jpg --stranger $(FACELATCH_ASSETS)/photos/face_recognition/biden.jpg
+
 device:
 	@.ci/setup test
-	eval "$$(.ci/cross)" && cargo build --profile dist --target aarch64-unknown-linux-gnu -p facelatch-device
-	@ls -l $(TARGET_DIR)/aarch64-unknown-linux-gnu/dist/facelatchd
+	eval "$$(.ci/cross $(TARGET))" && cargo build --profile dist --target $(TARGET) -p facelatch-device
+	@ls -l $(TARGET_DIR)/$(TARGET)/dist/facelatchd

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use facelatch_shared::access::LABEL_BYTES;
 use facelatch_shared::decision::{DecisionRule, MAX_WINDOW};
 use facelatch_shared::operating_point::OperatingPoint;
 use facelatch_shared::person::Name;
@@ -21,6 +22,7 @@ use crate::inputs::gpio::InputsSpec;
 use crate::inputs::keypad::KeypadConfig;
 use crate::lock::gpio::GpioLockSpec;
 use crate::metrics::Place;
+use crate::pin;
 
 /// The whole file. Every table and key may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -226,6 +228,29 @@ pub struct EnrolConfig {
     pub timeout_s: u16,
     /// Whether up to three chips of the face are kept, sealed under the person's key, to make templates for other models from.
     pub keep_chips: bool,
+    /// From which sides views are taken.
+    pub poses: Poses,
+    /// A view other than the front that is not shown for so long is left out, in seconds.
+    pub pose_timeout_s: u8,
+    /// The version of the text that people agree to; left out, nobody is asked and no consent is recorded.
+    pub consent: Option<String>,
+    /// Holding the service button begins an enrolment.
+    pub service_button: bool,
+    /// An administrator's face begins one.
+    pub administrator_face: bool,
+    /// The hash of the PIN that begins one; left out, there is none.
+    pub admin_pin: Option<String>,
+}
+
+/// From which sides views are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Poses {
+    /// The person is guided: front, left, right, up, down.
+    #[default]
+    Guided,
+    /// From the front alone.
+    Front,
 }
 
 /// The link to workstations.
@@ -404,9 +429,7 @@ impl Config {
         if session.lockout_max_s < session.lockout_first_s {
             return Err("session.lockout_max_s is shorter than session.lockout_first_s".into());
         }
-        if !(3..=8).contains(&self.enrol.views) {
-            return Err(format!("enrol.views is {}: 3 to 8 views are taken", self.enrol.views));
-        }
+        self.enrol.check()?;
         self.service.metrics_place()?;
         if !(2..=600).contains(&self.service.watchdog_timeout_s) {
             return Err(format!(
@@ -533,9 +556,44 @@ impl ServiceConfig {
     }
 }
 
+impl EnrolConfig {
+    fn check(&self) -> Result<(), String> {
+        if !(3..=8).contains(&self.views) {
+            return Err(format!("enrol.views is {}: 3 to 8 views are kept", self.views));
+        }
+        if !(3..=60).contains(&self.pose_timeout_s) {
+            return Err(format!("enrol.pose_timeout_s is {}: 3 to 60 seconds", self.pose_timeout_s));
+        }
+        if let Some(text) = &self.consent
+            && !(1..=LABEL_BYTES).contains(&text.trim().len())
+        {
+            return Err(format!(
+                "enrol.consent names the version of the text that people agree to, in 1 to {LABEL_BYTES} bytes, such as \"2026-1\""
+            ));
+        }
+        if self.admin_pin.as_deref().is_some_and(|hash| !pin::is_hash(hash)) {
+            return Err(
+                "enrol.admin_pin is the hash of a PIN: `facelatchd config --hash-pin` prints one".into()
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Default for EnrolConfig {
     fn default() -> Self {
-        Self { views: 5, spacing_ms: 400, timeout_s: 60, keep_chips: true }
+        Self {
+            views: 5,
+            spacing_ms: 400,
+            timeout_s: 60,
+            poses: Poses::Guided,
+            pose_timeout_s: 8,
+            consent: None,
+            service_button: true,
+            administrator_face: true,
+            admin_pin: None,
+            keep_chips: true,
+        }
     }
 }
 
@@ -627,6 +685,9 @@ mod tests {
             ("[access.schedules]\nday = [\"mo 08:00-09:00\"]", "access.schedules.day"),
             ("[access.schedules]\nalways = []", "always"),
             ("[enrol]\nviews = 1", "3 to 8"),
+            ("[enrol]\npose_timeout_s = 1", "3 to 60"),
+            ("[enrol]\nconsent = \"\"", "1 to 24"),
+            ("[enrol]\nadmin_pin = \"4711\"", "--hash-pin"),
             ("[models]\ndetector_width_px = 3", "64 to 1280"),
             ("[service]\nmetrics = \"0.0.0.0:9465\"", "service.metrics"),
             ("[service]\nwatchdog_timeout_s = 1", "2 to 600"),

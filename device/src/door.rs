@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use facelatch_shared::access::{Authority, Rights};
+use facelatch_shared::access::{Authority, Consent, Rights};
 use facelatch_shared::decision::DecisionRule;
 use facelatch_shared::embedding::{Embedding, ModelBinding, Template};
 use facelatch_shared::event::EventKind;
@@ -25,15 +25,15 @@ pub use workstations::{Desk, Views};
 use crate::access::{ThresholdInForce, ThresholdSource, Timekeeper};
 use crate::clock::Clock;
 use crate::control::answer;
-use crate::display::{Display, Screen};
+use crate::display::{Display, DisplayError, Preview, Screen};
 use crate::event_log::EventLog;
 use crate::inputs::keypad::Keypad;
-use crate::inputs::{InputState, Inputs};
+use crate::inputs::{InputState, Inputs, Waker};
 use crate::lock::Lock;
 use crate::metrics::{Counters, Gauges, resident_bytes};
 use crate::people::People;
 use crate::pipeline::look_up;
-use crate::session::{Action, Actions, Input, Session};
+use crate::session::{Action, Actions, EnrolOrder, Input, Session, called_after};
 use crate::update::keep::ChipsKept;
 use crate::update::live::{Adoption, Extras};
 use crate::update::trial::Meter;
@@ -184,6 +184,26 @@ impl Door {
         }
     }
 
+    /// Whether the panel shows the camera's picture at the moment.
+    #[must_use]
+    pub const fn wants_preview(&self) -> bool {
+        self.parts.session.wants_preview()
+    }
+
+    /// Shows the camera's picture beside the screen, as a mirror would, where it is still wanted.
+    pub fn show_live(&mut self, preview: Preview) {
+        if !self.wants_preview() || !self.display_ok {
+            return;
+        }
+        let Some(screen) = self.shown.clone() else { return };
+        if !matches!(screen, Screen::Enrol { .. }) {
+            return;
+        }
+        let preview = if self.parts.session.sees_mirrored() { preview } else { preview.mirrored() };
+        let shown = self.parts.display.show_live(&screen, &preview);
+        self.drawn(shown);
+    }
+
     /// Time has passed: contacts, timers, panel.
     pub fn tick(&mut self) {
         self.read_world();
@@ -248,7 +268,12 @@ impl Door {
     /// When [`tick`](Self::tick) is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.parts.session.next_deadline()
+        [self.parts.session.next_deadline(), self.parts.inputs.due()].into_iter().flatten().min()
+    }
+
+    /// `waker` is called when a contact changed, so that [`tick`](Self::tick) comes at once.
+    pub fn wake_with(&mut self, waker: Waker) {
+        self.parts.inputs.wake_with(waker);
     }
 
     /// Secures the lock and logs the end.
@@ -395,14 +420,16 @@ impl Door {
                     }
                 }
                 Action::Log(kind) => self.log(kind),
-                Action::Enrol { name, templates } => {
+                Action::Enrol { name, templates, consent } => {
                     let now = self.parts.clock.unix();
                     let chips = if self.parts.keep_chips { self.chips.take() } else { Vec::new() };
+                    let name = name.unwrap_or_else(|| called_after(self.parts.people.next_id()));
+                    let consent = consent.map(|(text, by)| Consent { text, at: now, by });
                     let change = Change::Enrol {
                         name,
                         templates: templates.to_vec(),
                         binding: self.parts.binding,
-                        rights: Rights::default(),
+                        rights: Rights { consent, ..Rights::default() },
                     };
                     let stored = self.parts.people.enrol_keeping(change, &chips, now);
                     if let Err(error) = &stored {
@@ -475,6 +502,12 @@ impl Door {
         }
     }
 
+    fn enrol(&mut self, name: Name, agreed: bool) -> Response {
+        let order = EnrolOrder { name: Some(name), by: Authority::CommandLine, agreed };
+        self.step(Input::StartEnrol(order));
+        Response::Enrolment(self.parts.session.enrolment())
+    }
+
     fn rules(&self) -> Rules {
         let source = match self.in_force.chosen {
             Some(chosen) => ThresholdFrom::Table {
@@ -517,7 +550,16 @@ impl Door {
         if self.shown.as_ref() == Some(&screen) {
             return;
         }
-        match self.parts.display.show(&screen) {
+        let shown = self.parts.display.show(&screen);
+        self.drawn(shown);
+        if self.shown.as_ref().is_none_or(|before| before.slug() != screen.slug()) {
+            tracing::info!(screen = screen.slug(), "panel");
+        }
+        self.shown = Some(screen);
+    }
+
+    fn drawn(&mut self, shown: Result<(), DisplayError>) {
+        match shown {
             Ok(()) => self.display_ok = true,
             Err(error) if self.display_ok => {
                 self.display_ok = false;
@@ -525,10 +567,6 @@ impl Door {
             }
             Err(_) => {}
         }
-        if self.shown.as_ref().is_none_or(|before| before.slug() != screen.slug()) {
-            tracing::info!(screen = screen.slug(), "panel");
-        }
-        self.shown = Some(screen);
     }
 
     fn status(&self) -> Status {
@@ -549,17 +587,21 @@ impl Handler for Door {
     fn handle(&mut self, request: Request) -> Response {
         let response = match request {
             Request::Status => Response::Status(self.status()),
-            Request::Enrol { .. } if !self.parts.session.camera_ok() => Response::refused(
-                RefusedKind::Busy,
-                "the camera gives no pictures: look at `facelatchd status`",
-            ),
-            Request::Enrol { .. } if self.parts.session.is_enrolling() => {
+            Request::Enrol { .. } | Request::EnrolAgreed { .. } if !self.parts.session.camera_ok() => {
+                Response::refused(
+                    RefusedKind::Busy,
+                    "the camera gives no pictures: look at `facelatchd status`",
+                )
+            }
+            Request::Enrol { .. } | Request::EnrolAgreed { .. } if self.parts.session.is_enrolling() => {
                 Response::refused(RefusedKind::Busy, "an enrolment is under way: wait for it, or call it off")
             }
-            Request::Enrol { name } => {
-                self.step(Input::StartEnrol(name));
-                Response::Enrolment(self.parts.session.enrolment())
-            }
+            Request::EnrolAgreed { .. } if self.parts.session.consent_text().is_none() => Response::refused(
+                RefusedKind::Invalid,
+                "this door asks for no consent: name the version of your text in enrol.consent",
+            ),
+            Request::Enrol { name } => self.enrol(name, false),
+            Request::EnrolAgreed { name } => self.enrol(name, true),
             Request::EnrolProgress => Response::Enrolment(self.parts.session.enrolment()),
             Request::CancelEnrol => {
                 self.step(Input::CancelEnrol);

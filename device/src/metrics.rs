@@ -65,7 +65,7 @@ impl Counters {
             EventKind::Granted { .. } => self.granted += 1,
             EventKind::Refused { .. } => self.refused += 1,
             EventKind::ExitRequested => self.exits += 1,
-            EventKind::DoorForced | EventKind::DoorHeld => self.alarms += 1,
+            EventKind::DoorForced | EventKind::DoorHeld | EventKind::Tampered => self.alarms += 1,
             EventKind::CameraLost => self.camera_lost += 1,
             _ => {}
         }

@@ -111,6 +111,12 @@ impl People {
         self.apply(Change::SetRights(id, rights), now).map(drop)
     }
 
+    /// The number that the next person gets.
+    #[must_use]
+    pub const fn next_id(&self) -> SubjectId {
+        self.ledger.next_id()
+    }
+
     /// Templates of everyone: how many comparisons a probe meets.
     #[must_use]
     pub fn templates(&self) -> usize {

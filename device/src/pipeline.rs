@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::camera::RawFrame;
 use crate::decode::{DecodeError, Decoder};
+use crate::display::Preview;
 use crate::people::People;
 use crate::session::{Known, Matched, Sighting};
 
@@ -28,12 +29,26 @@ use crate::session::{Known, Matched, Sighting};
 /// # Errors
 /// [`SeeError`]: the frame is skipped, the next one may be fine.
 pub fn see(frame: &RawFrame, decoder: &mut Decoder, eyes: &mut Eyes) -> Result<Observation, SeeError> {
+    see_and_show(frame, decoder, eyes, false).map(|(observation, _)| observation)
+}
+
+/// The same, with a small copy of the picture where one is `wanted`.
+///
+/// # Errors
+/// As [`see`].
+pub fn see_and_show(
+    frame: &RawFrame,
+    decoder: &mut Decoder,
+    eyes: &mut Eyes,
+    wanted: bool,
+) -> Result<(Observation, Option<Preview>), SeeError> {
     let start = Instant::now();
     let picture = decoder.decode(frame)?;
     let decode_us = micros_since(start);
     let mut observation = eyes.observe(&picture, frame.seq, frame.at)?;
     observation.timings.decode_us = decode_us;
-    Ok(observation)
+    let preview = wanted.then(|| Preview::of(&picture, &observation));
+    Ok((observation, preview))
 }
 
 /// Holds an observation against the gallery: who is it, and how clearly?
@@ -58,6 +73,8 @@ pub fn look_up(observation: &mut Observation, people: &People, binding: ModelBin
             report,
             who,
             fiducials: probe.fiducials,
+            landmarks: probe.detection.landmarks,
+            quality: probe.quality,
         }),
         report,
     }

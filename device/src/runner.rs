@@ -1,6 +1,6 @@
 //! Three threads and what flows between them: capture (newest frame only), vision (frame to observation), session (the door).
 //!
-//! No state is shared. Queues are bounded: one frame between capture and vision, two observations between vision and session. The
+//! No state is shared but two flags: to stop, and that the panel shows the camera's picture. Queues are bounded: one frame between capture and vision, two observations between vision and session. The
 //! session thread is the caller's; when it ends, for whatever reason, the lock is secured and the others end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,9 +24,11 @@ use crate::camera::{Camera, CameraError, RawFrame};
 use crate::clock::Clock;
 use crate::control::{ControlMessage, ToSession};
 use crate::decode::Decoder;
+use crate::display::Preview;
 use crate::door::{Door, FrameReport};
+use crate::inputs::POLL_MS;
 use crate::mailbox::{Closer, Consumer, Producer, TakeError, mailbox};
-use crate::pipeline::see;
+use crate::pipeline::see_and_show;
 use crate::update::live::{Adoption, Extras, EyesOrder, Jobs, Seat, Sight};
 
 /// Opens the camera, again and again if need be.
@@ -134,6 +136,11 @@ pub fn run(
         None => (None, None),
     };
     let wants_chips = AtomicBool::new(false);
+    let live = AtomicBool::new(false);
+    let wanted = &live;
+    let to_wake = to_session.clone();
+    // Where the queue is full the session is about to look anyway.
+    door.wake_with(Box::new(move || drop(to_wake.try_send(News::Contact))));
     std::thread::scope(|scope| {
         // Whatever ends the session, a panic included, ends the other threads.
         let _ending = Ending { stop: &stop, closer: consumer.closer(), pace: pace.clone() };
@@ -154,11 +161,11 @@ pub fn run(
                     looks,
                     wants_chips,
                 };
-                vision(looking, consumer, &to_session, stopping);
+                vision(looking, consumer, &to_session, wanted, stopping);
             });
         });
         let updates = updates.as_ref().map(|(requests, jobs)| Updates { requests, jobs });
-        let queues = Queues { news: &from_others, control, updates, wants_chips };
+        let queues = Queues { news: &from_others, control, updates, wants_chips, live: wanted };
         let ended = session(&mut door, &queues, watcher, &mut *upkeep, pace.as_deref(), &*clock, &stop);
         if ended.is_ok() {
             door.stop();
@@ -180,6 +187,7 @@ enum News {
     Seen {
         observation: Box<Observation>,
         extras: Extras,
+        preview: Option<Preview>,
         dropped: u64,
     },
     /// The observations that follow are other models'.
@@ -188,6 +196,8 @@ enum News {
         seq: u64,
         what: String,
     },
+    /// A contact changed.
+    Contact,
     Camera {
         ok: bool,
     },
@@ -293,6 +303,7 @@ fn vision(
     mut looking: Looking<'_>,
     mut frames: Consumer<RawFrame>,
     news: &SyncSender<News>,
+    live: &AtomicBool,
     stop: &AtomicBool,
 ) {
     let mut frame = RawFrame::default();
@@ -312,10 +323,12 @@ fn vision(
             Err(TakeError::Closed) => return,
             Err(_) => continue,
         }
-        let seen = match see(&frame, &mut looking.decoder, &mut looking.sight.eyes) {
-            Ok(observation) => {
+        let wanted = live.load(Ordering::Relaxed);
+        let seen = match see_and_show(&frame, &mut looking.decoder, &mut looking.sight.eyes, wanted) {
+            Ok((observation, preview)) => {
                 let extras = looking.sight.extras(&observation, looking.wants_chips.load(Ordering::Relaxed));
-                News::Seen { observation: Box::new(observation), extras, dropped: frames.dropped() }
+                let observation = Box::new(observation);
+                News::Seen { observation, extras, preview, dropped: frames.dropped() }
             }
             Err(error) => News::BadFrame { seq: frame.seq, what: error.to_string() },
         };
@@ -330,6 +343,7 @@ struct Queues<'a> {
     control: &'a Receiver<ToSession>,
     updates: Option<Updates<'a>>,
     wants_chips: &'a AtomicBool,
+    live: &'a AtomicBool,
 }
 
 /// The update's way to and from the session.
@@ -379,16 +393,21 @@ fn session(
         if door.wants_anew() {
             return Ok(Ended::Anew);
         }
+        queues.live.store(door.wants_preview(), Ordering::Relaxed);
         let next = queues.news.recv_timeout(until_next(door, clock));
-        if next.is_ok() {
+        // A bouncing contact is no sign of a camera that works.
+        if next.as_ref().is_ok_and(|news| !matches!(news, News::Contact)) {
             heard = clock.now();
         }
         match next {
             Ok(News::Models(adoption)) => door.adopt(*adoption),
-            Ok(News::Seen { observation, extras, dropped }) => {
+            Ok(News::Seen { observation, extras, preview, dropped }) => {
                 door.set_dropped(dropped);
                 let seq = observation.frame_seq;
                 let report = door.attend_with(*observation, extras);
+                if let Some(preview) = preview {
+                    door.show_live(preview);
+                }
                 for request in watcher.frame(&report) {
                     watcher.answered(&door.handle(request));
                 }
@@ -404,6 +423,7 @@ fn session(
                     pace.done(seq);
                 }
             }
+            Ok(News::Contact) => door.tick(),
             Ok(News::Camera { ok }) => door.camera(ok),
             Ok(News::RecordingOver) => return Ok(Ended::RecordingOver),
             Ok(News::Died { thread, what }) => return Err(RunError::Died { thread, what }),
@@ -420,8 +440,8 @@ fn session(
 
 /// How long the session may wait for news: until its next timer, and never so long that a contact would be missed.
 fn until_next(door: &Door, clock: &dyn Clock) -> Duration {
-    let due_ms = door.next_deadline().map_or(CONTACTS_EVERY_MS, |at| at.since(clock.now()));
-    Duration::from_millis(due_ms.clamp(1, CONTACTS_EVERY_MS))
+    let due_ms = door.next_deadline().map_or(POLL_MS, |at| at.since(clock.now()));
+    Duration::from_millis(due_ms.clamp(1, POLL_MS))
 }
 
 /// Runs a thread's work; a panic is news like any other, so that the session ends in order instead of waiting for ever.
@@ -480,6 +500,5 @@ const OBSERVATIONS: usize = 2;
 /// As many as a driver's queue holds.
 const STALE_FRAMES: u32 = 4;
 const FRAME_WAIT: Duration = Duration::from_millis(200);
-const CONTACTS_EVERY_MS: u64 = 50;
 /// A camera that gives frames and a vision thread that says nothing for so long: it hangs.
 const SILENCE_MS: u64 = 60_000;

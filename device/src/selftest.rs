@@ -372,7 +372,8 @@ fn mean_luma(view: &RgbView<'_>) -> f64 {
 
 fn check_inputs(config: &Config, clock: &Arc<dyn Clock>) -> Check {
     let spec = &config.inputs;
-    if spec.door_open.is_none() && spec.exit_request.is_none() && spec.service.is_none() {
+    if [&spec.door_open, &spec.exit_request, &spec.service, &spec.tamper].iter().all(|input| input.is_none())
+    {
         return Check::skipped("inputs", "none are configured");
     }
     match GpioInputs::open(spec, Arc::clone(clock)) {

@@ -23,7 +23,7 @@ use crate::camera::pace::Pace;
 use crate::camera::replay::{Replay, Shot};
 use crate::camera::scene::Scene;
 use crate::clock::{Clock, SimClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Poses};
 use crate::control::{State, StateError};
 use crate::daemon::{Rules, load_eyes, rules};
 use crate::demo::photos::{Photo, PhotoError};
@@ -138,6 +138,8 @@ impl Report {
 /// [`SoakError`] when it cannot be played at all.
 pub fn run(args: &SoakArgs, stop: Arc<AtomicBool>) -> Result<Report, SoakError> {
     let mut config = Config::default();
+    // One still photograph enrols.
+    config.enrol.poses = Poses::Front;
     config.models.dir.clone_from(&args.models);
     config.models.embedder.clone_from(&args.embedder);
     config.models.detector_width_px = args.detector_width_px;

@@ -11,6 +11,7 @@ use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::Rectangle;
 use facelatch_device::display::{Canvas, Instruction, Screen, draw};
 use facelatch_shared::person::Name;
+use facelatch_shared::pose::View;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,7 @@ fn screens() -> impl Iterator<Item = (String, Screen)> {
     };
     let enrol = |text: &str, instruction, taken, wanted| Screen::Enrol {
         name: name(text),
+        view: View::Front,
         instruction,
         taken,
         wanted,

@@ -227,6 +227,10 @@ pub enum EventKind {
         /// Why.
         why: TrialOutcome,
     },
+    /// The case was opened.
+    Tampered,
+    /// The case is shut again.
+    TamperCleared,
 }
 
 /// How a trial of models ended. The order is the format.
@@ -298,6 +302,8 @@ pub enum Refusal {
     NotLive,
     /// The head was not turned in time.
     NotTurned,
+    /// Recognised, but an administrator was asked for.
+    NotAdministrator,
 }
 
 impl Refusal {
@@ -358,6 +364,7 @@ mod tests {
         assert_eq!(postcard::to_slice(&last, &mut buffer).unwrap(), [24, 1]);
         let appended = EventKind::Lookalike { subject: SubjectId(2), other: SubjectId(1) };
         assert_eq!(postcard::to_slice(&appended, &mut buffer).unwrap(), [34, 2, 1]);
+        assert_eq!(postcard::to_slice(&EventKind::TamperCleared, &mut buffer).unwrap(), [43]);
         let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
         assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
         let staged = EventKind::BundleStaged { bundle: [7; 8], counter: 3 };

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod detection;
 pub mod quality;
 pub mod align;
+pub mod pose;
 pub mod liveness;
 pub mod embedding;
 pub mod score;

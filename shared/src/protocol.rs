@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::access::{Consent, Label, PinHash, Rights, Role};
 use crate::event::{EnrolFailure, Event};
 use crate::person::{Name, PersonState, SubjectId};
+use crate::pose::View;
 use crate::remote::{LinkRequest, LinkResponse};
 use crate::schedule::{Day, LocalTime};
 use crate::score::Threshold;
@@ -113,6 +114,11 @@ pub enum Request {
     Link(LinkRequest),
     /// Something about the door's models.
     Update(UpdateRequest),
+    /// Enrol the person who stands at the door and has agreed to the configured text.
+    EnrolAgreed {
+        /// The name.
+        name: Name,
+    },
 }
 
 /// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
@@ -314,6 +320,26 @@ pub enum Enrolment {
     },
     /// The last one was given up.
     Failed(EnrolFailure),
+    /// The person is asked to agree first.
+    AskingConsent,
+    /// The person is guided from view to view.
+    Guided {
+        /// Views that are done.
+        taken: u8,
+        /// Views wanted.
+        wanted: u8,
+        /// The view that is asked for.
+        view: View,
+    },
+    /// The last one ended well, with something to know.
+    DoneNoting {
+        /// Who.
+        id: SubjectId,
+        /// Only views from the front were to be had.
+        front_only: bool,
+        /// Somebody who looks much alike.
+        lookalike: Option<SubjectId>,
+    },
 }
 
 /// Why something was not done.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use facelatch_device::demo::{self, DemoArgs};
+use facelatch_device::soak::{self, SoakArgs};
 use facelatch_tests::{models, photos};
 
 fn args(models: &std::path::Path, photos: PathBuf, out: PathBuf) -> DemoArgs {
@@ -75,6 +76,30 @@ fn ones_own_photographs_are_played_one_folder_a_person() {
     let args = DemoArgs { faces: Some(empty.path().into()), ..args };
     let error = demo::run(&args, &mut Vec::new(), Default::default()).unwrap_err().to_string();
     assert!(error.contains("sub-folder"), "{error}");
+}
+
+#[test]
+fn a_short_soak_loses_nothing() {
+    let test = "a_short_soak_loses_nothing";
+    let (Some(models), Some(photos)) = (models(test), photos(test)) else { return };
+    let out = tempfile::tempdir().unwrap();
+    let photo = |name: &str| photos.join("face_recognition").join(name);
+    let args = SoakArgs {
+        frames: 700,
+        models: models.to_owned(),
+        embedder: "sface".into(),
+        known: photo("obama.jpg"),
+        stranger: photo("biden.jpg"),
+        detector_width_px: 160,
+        out: out.path().join("soak"),
+        json: false,
+    };
+    let report = soak::run(&args, Default::default()).unwrap();
+    assert_eq!((report.frames, report.frames_lost, report.events_lost), (700, 0, 0));
+    assert_eq!((report.granted, report.refused), ([5, 5], [1, 1]));
+    assert!(report.events[0] == report.events[1] && report.chain_intact, "{report:?}");
+    // Memory is judged over a longer run (`make soak`): the first hundreds of frames are warm-up.
+    assert!(report.resident_end > 0);
 }
 
 #[test]

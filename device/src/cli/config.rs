@@ -3,17 +3,27 @@
 use std::process::ExitCode;
 
 use super::Failure;
-use super::output::print;
+use super::output::{print, read_pin};
 
 /// Print a configuration with every key, its meaning and its default.
 ///
 /// Lines that begin with `#key` show what may be set beside it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  facelatchd config > door.toml")]
-pub(super) struct Args {}
+#[command(
+    after_help = "Examples:\n  facelatchd config > door.toml\n  facelatchd config --hash-pin     the line for the door's administrator PIN"
+)]
+pub(super) struct Args {
+    /// Read a PIN from standard input and print the line that makes it the door's administrator PIN, for [enrol]
+    #[arg(long)]
+    hash_pin: bool,
+}
 
-pub(super) fn run(Args {}: Args) -> Result<ExitCode, Failure> {
-    print(DOOR_TOML)?;
+pub(super) fn run(Args { hash_pin }: Args) -> Result<ExitCode, Failure> {
+    if hash_pin {
+        print(&format!("admin_pin = \"{}\"\n", read_pin()?))?;
+    } else {
+        print(DOOR_TOML)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,5 +84,7 @@ mod tests {
         assert!(config.inputs.door_open.is_some() && config.inputs.exit_request.is_some());
         assert!(config.inputs.service.is_some() && config.keypad.device.is_some());
         assert_eq!(config.access.schedules.len(), 2);
+        assert_eq!(config.enrol.consent.as_deref(), Some("2026-1"));
+        assert!(config.enrol.admin_pin.is_some());
     }
 }

@@ -41,6 +41,7 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
         | Request::Unbar
         | Request::AcceptClock
         | Request::Enrol { .. }
+        | Request::EnrolAgreed { .. }
         | Request::EnrolProgress
         | Request::CancelEnrol
         | Request::Update(_) => Response::refused(

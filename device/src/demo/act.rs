@@ -5,6 +5,7 @@ use facelatch_shared::protocol::Request;
 
 use crate::camera::replay::Shot;
 use crate::inputs::InputState;
+use crate::inputs::keypad::Key;
 
 /// One act.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Act {
     pub requests: Vec<Request>,
     /// Contacts by frame number within the act.
     pub contacts: Vec<(u64, InputState)>,
+    /// Keys typed by frame number within the act.
+    pub keys: Vec<(u64, Vec<Key>)>,
     /// What must come of it, all of it.
     pub expect: Vec<Expect>,
 }
@@ -44,7 +47,7 @@ impl Act {
     /// An act of these frames.
     #[must_use]
     pub fn new(title: impl Into<String>, shots: Vec<Shot>) -> Self {
-        Self { title: title.into(), shots, requests: vec![], contacts: vec![], expect: vec![] }
+        Self { title: title.into(), shots, requests: vec![], contacts: vec![], keys: vec![], expect: vec![] }
     }
 
     /// Something that must come of it.
@@ -70,10 +73,40 @@ impl Act {
         self
     }
 
+    /// The service button is held from frame `from` to frame `to`.
+    #[must_use]
+    pub fn service_held(mut self, from: u64, to: u64) -> Self {
+        let held = InputState { door_open: Some(false), service: true, ..InputState::default() };
+        self.contacts.push((from, held));
+        self.contacts.push((to, InputState { service: false, ..held }));
+        self
+    }
+
+    /// The case is open from frame `from` to frame `to`.
+    #[must_use]
+    pub fn case_open(mut self, from: u64, to: u64) -> Self {
+        let open = InputState { door_open: Some(false), tamper: true, ..InputState::default() };
+        self.contacts.push((from, open));
+        self.contacts.push((to, InputState { tamper: false, ..open }));
+        self
+    }
+
+    /// `keys` are typed at frame `at`: digits, `*`, `#`.
+    #[must_use]
+    pub fn types(mut self, at: u64, keys: &str) -> Self {
+        let key = |c: char| match c {
+            '#' => Key::Enter,
+            '*' => Key::Clear,
+            digit => Key::Digit(digit.to_digit(10).unwrap_or(0) as u8),
+        };
+        self.keys.push((at, keys.chars().map(key).collect()));
+        self
+    }
+
     /// The exit button is pressed at frame `at`.
     #[must_use]
     pub fn exit_pressed(mut self, at: u64) -> Self {
-        let pressed = InputState { exit_requested: true, door_open: Some(false), service: false };
+        let pressed = InputState { exit_requested: true, door_open: Some(false), ..InputState::default() };
         self.contacts.push((at, pressed));
         self.contacts.push((at + 3, InputState { exit_requested: false, ..pressed }));
         self

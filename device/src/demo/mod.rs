@@ -7,6 +7,7 @@ mod live;
 pub mod photos;
 pub mod story;
 pub mod teller;
+pub mod turned;
 pub mod words;
 
 use std::io::Write;
@@ -24,15 +25,16 @@ use crate::camera::orientation::Orientation;
 use crate::camera::pace::Pace;
 use crate::camera::replay::Replay;
 use crate::clock::{Clock, SimClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Poses};
 use crate::control::{State, StateError};
 use crate::daemon::{Rules, load_eyes, rules, threshold_source};
 use crate::display::{DisplayError, PngDisplay};
 use crate::door::{Door, Parts};
-use crate::inputs::fake::FakeInputs;
-use crate::inputs::keypad::NoKeypad;
+use crate::inputs::fake::{FakeInputs, FakeKeypad};
 use crate::lock::fake::FakeLock;
+use crate::pin::{Pin, PinError};
 use crate::runner::{self, NoUpkeep, RunError, Source};
+use crate::store::SystemEntropy;
 use story::StoryError;
 use teller::Teller;
 
@@ -70,7 +72,7 @@ pub struct DemoArgs {
 /// # Errors
 /// [`DemoError`] when it could not be played at all.
 pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Result<bool, DemoError> {
-    let config = configuration(args);
+    let config = configuration(args)?;
     let (panel_dir, state_dir) = (args.out.join("panel"), config.door.state_dir.clone());
     // Only what an earlier demonstration wrote.
     for stale in [&panel_dir, &state_dir] {
@@ -106,7 +108,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
     let shots = acts.iter().flat_map(|act| act.shots.iter().cloned()).collect();
     let replay = Replay::new(shots, SEED, Arc::clone(&clock), Arc::clone(&pace));
     let inputs = FakeInputs::new();
-    let mut teller = Teller::new(&acts, inputs.clone(), &mut *out);
+    let keypad = FakeKeypad::default();
+    let mut teller = Teller::new(&acts, inputs.clone(), keypad.clone(), &mut *out);
     let display = PngDisplay::new(&panel_dir, PANEL)?;
     let screens = display.written();
     let dyn_clock: Arc<dyn Clock> = clock;
@@ -119,7 +122,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write, stop: Arc<AtomicBool>) -> Resul
         log,
         lock: Box::new(lock),
         inputs: Box::new(inputs),
-        keypad: Box::new(NoKeypad),
+        keypad: Box::new(keypad),
         display: Box::new(display),
         clock: Arc::clone(&dyn_clock),
         keeper,
@@ -195,15 +198,24 @@ fn one_of_each(names: &[String]) -> Vec<&str> {
     names.iter().filter(|name| kinds.insert(kind(name))).map(String::as_str).collect()
 }
 
-/// The door of the demonstration: every default, but for its folders and a schedule.
-fn configuration(args: &DemoArgs) -> Config {
+/// The door of the demonstration: every default, but for its folders, a schedule and what an enrolment asks.
+fn configuration(args: &DemoArgs) -> Result<Config, DemoError> {
     let mut config = Config::default();
     config.models.dir.clone_from(&args.models);
     config.models.detector.clone_from(&args.detector);
     config.models.embedder.clone_from(&args.embedder);
     config.door.state_dir = args.out.join("state");
     config.access.schedules.insert(story::NIGHT.into(), vec!["mon-sun 22:00-06:00".into()]);
-    config
+    if args.faces.is_some() {
+        // Photographs show the side that they show.
+        config.enrol.poses = Poses::Front;
+    } else if args.camera.is_none() {
+        config.enrol.consent = Some("2026-1".into());
+        config.enrol.pose_timeout_s = 3;
+        let pin = Pin::parse(story::DEMO_PIN).and_then(|pin| pin.hash(&mut SystemEntropy))?;
+        config.enrol.admin_pin = Some(pin.to_string());
+    }
+    Ok(config)
 }
 
 fn default_photos() -> PathBuf {
@@ -243,6 +255,9 @@ pub enum DemoError {
     /// A thread died.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The administrator PIN.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// A folder of an earlier demonstration cannot be cleared.
     #[error("{path}: {source}")]
     Folder {

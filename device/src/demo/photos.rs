@@ -7,6 +7,7 @@ use facelatch_shared::frame::{FrameError, RgbView};
 use facelatch_shared::vision::{Eyes, VisionError};
 use thiserror::Error;
 
+use super::turned::turned;
 use crate::camera::scene::{Picture, Scene};
 
 /// A photograph and its faces, largest first.
@@ -50,6 +51,19 @@ impl Photo {
             return Err(PhotoError::NoFace { path: shown() });
         }
         Ok(photo)
+    }
+
+    /// The same with the largest face's head turned by `yaw_deg` to the viewer's right and `pitch_deg` upwards.
+    ///
+    /// # Errors
+    /// [`PhotoError::NoFace`] when its landmarks make no face.
+    pub fn turned(&self, yaw_deg: f32, pitch_deg: f32) -> Result<Self, PhotoError> {
+        let picture = self
+            .faces
+            .first()
+            .and_then(|face| turned(&self.picture.view(), &face.landmarks, yaw_deg, pitch_deg))
+            .ok_or_else(|| PhotoError::NoFace { path: self.path.display().to_string() })?;
+        Ok(Self { picture, faces: self.faces.clone(), path: self.path.clone() })
     }
 
     /// Its pixels.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use facelatch_shared::access::Label;
-use facelatch_shared::event::{EventKind, Refusal};
+use facelatch_shared::event::{EnrolFailure, EventKind, Refusal};
 use facelatch_shared::person::{Name, NameError, PersonState, SubjectId};
 use facelatch_shared::protocol::{Request, RightsChange};
 use facelatch_shared::vision::Eyes;
@@ -15,9 +15,13 @@ use super::act::{Act, Expect};
 use super::photos::{Photo, PhotoError, pictures_in};
 use crate::camera::replay::{Coding, Fault, Shot};
 use crate::camera::scene::Scene;
+use crate::session::called_after;
 
 /// The schedule that the demonstration's door knows beside `always`.
 pub const NIGHT: &str = "night";
+
+/// The administrator PIN of the demonstration's door.
+pub const DEMO_PIN: &str = "246810";
 
 /// Ten frames a second, of simulated time.
 pub const FRAME_MS: u64 = 100;
@@ -42,6 +46,19 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
     let person = |photo: &Photo, height: f32, across: f32, frames| {
         shot(photo.at_the_door(0, height, across)).frames(frames)
     };
+    // As an enrolment asks for them: the front, left, right. No photograph can be bent into a nod that the detector takes for one, so what follows
+    // is not shown in time.
+    let guided = |photo: &Photo| -> Result<Vec<Shot>, PhotoError> {
+        let turned = |yaw| Ok::<_, PhotoError>(person(&photo.turned(yaw, 0.0)?, 0.5, 0.5, 12));
+        Ok(vec![
+            gone(8),
+            person(photo, 0.5, 0.5, 12),
+            turned(24.0)?,
+            turned(-24.0)?,
+            person(photo, 0.5, 0.5, 75),
+            gone(40),
+        ])
+    };
     let set_state = |state| Request::SetState { id: subject, state };
     let hours = |schedule| Request::SetRights {
         id: subject,
@@ -51,6 +68,8 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
     let suspended = |kind: &EventKind| matches!(kind, EventKind::Suspended { .. });
     let locked_out = |kind: &EventKind| matches!(kind, EventKind::LockedOut { .. });
     let camera_back = |kind: &EventKind| *kind == EventKind::CameraBack;
+    let called_off = |kind: &EventKind| *kind == EventKind::EnrolFailed { reason: EnrolFailure::Cancelled };
+    let next = called_after(SubjectId(2)).to_string();
     let exit = |kind: &EventKind| *kind == EventKind::ExitRequested;
 
     Ok(vec![
@@ -59,16 +78,14 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
             .expect(Expect::Refused(Refusal::NobodyEnrolled))
             .expect(Expect::StaysShut),
         Act::new(
-            "The administrator enrols the person at the door: `facelatchd people enrol \"Barack O.\"`.",
-            vec![
-                gone(5),
-                person(&portrait, 0.5, 0.5, 12),
-                person(&portrait, 0.42, 0.45, 10),
-                person(&portrait, 0.6, 0.55, 12),
-                gone(40),
-            ],
+            "The administrator enrols the person at the door: `facelatchd people enrol \"Barack O.\"`. The person agrees (#) and is guided from side to side; a nod that does not come is left out.",
+            guided(&portrait)?,
         )
         .ask(Request::Enrol { name: ada.clone() })
+        .types(4, "#")
+        .expect(Expect::Shows("consent"))
+        .expect(Expect::Shows("enrol-down"))
+        .expect(Expect::Logs(|kind| matches!(kind, EventKind::Consented { .. }), "the consent"))
         .expect(Expect::Enrols(ada.to_string()))
         .expect(Expect::Shows("enrolled"))
         .expect(Expect::StaysShut),
@@ -176,6 +193,39 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
             .expect(Expect::Logs(|kind| *kind == EventKind::DoorForced, "the forced door"))
             .expect(Expect::Shows("door-forced"))
             .expect(Expect::StaysShut),
+        Act::new("Someone opens the case of the electronics; the known person is not looked at.", vec![gone(5), person(&speaking, 0.5, 0.5, 10), gone(30)])
+            .case_open(3, 20)
+            .expect(Expect::Logs(|kind| *kind == EventKind::Tampered, "the opened case"))
+            .expect(Expect::Shows("tampered"))
+            .expect(Expect::StaysShut),
+        Act::new(
+            "The known person is to be enrolled under another name.",
+            vec![gone(3), person(&portrait, 0.5, 0.5, 12), gone(40)],
+        )
+        .ask(Request::EnrolAgreed { name: Name::new("Somebody Else")? })
+        .expect(Expect::Shows("enrol-already-enrolled"))
+        .expect(Expect::StaysShut),
+        Act::new(
+            "Inside, the service button is held for two seconds; the next person agrees and is enrolled without a computer, from the front, for the head does not turn.",
+            vec![gone(35), person(&older, 0.5, 0.5, 90), gone(40)],
+        )
+        .service_held(2, 26)
+        .types(30, "#")
+        .expect(Expect::Enrols(next.clone()))
+        .expect(Expect::Shows("enrolled-front-only"))
+        .expect(Expect::StaysShut),
+        Act::new("And is let in.", vec![person(&older, 0.45, 0.5, 10), gone(60)])
+            .expect(Expect::Opens(next)),
+        Act::new(
+            "The administrator PIN begins an enrolment (*, PIN, #); the person agrees, and calls it off halfway (*).",
+            vec![gone(8), person(&grey, 0.5, 0.5, 12), gone(40)],
+        )
+        .types(2, &format!("*{DEMO_PIN}#"))
+        .types(5, "#")
+        .types(14, "*")
+        .expect(Expect::Logs(called_off, "that it was called off"))
+        .expect(Expect::Shows("enrol-cancelled"))
+        .expect(Expect::StaysShut),
     ])
 }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use facelatch_shared::event::EventKind;
+use facelatch_shared::access::Authority;
+use facelatch_shared::event::{EnrolFailure, EventKind};
 use facelatch_shared::observation::StageTimings;
 use facelatch_shared::person::SubjectId;
 use facelatch_shared::protocol::{Request, Response};
@@ -12,14 +13,17 @@ use facelatch_shared::quality::Unusable;
 use super::act::{Act, Expect};
 use crate::camera::replay::Shot;
 use crate::door::FrameReport;
-use crate::inputs::fake::FakeInputs;
+use crate::inputs::fake::{FakeInputs, FakeKeypad};
+use crate::inputs::keypad::Key;
 use crate::runner::Watcher;
+use crate::session::called_after;
 
 /// The watcher of a scripted run.
 pub struct Teller<W: Write> {
     acts: Vec<Told>,
     now: usize,
     inputs: FakeInputs,
+    keypad: FakeKeypad,
     names: Vec<(SubjectId, String)>,
     /// Whose enrolment was asked for last.
     enrolling: String,
@@ -33,6 +37,7 @@ struct Told {
     last_seq: u64,
     requests: Vec<Request>,
     contacts: Vec<(u64, crate::inputs::InputState)>,
+    keys: Vec<(u64, Vec<Key>)>,
     expect: Vec<Expect>,
     seen: Seen,
     /// What went otherwise than expected; filled when the act is over.
@@ -51,8 +56,8 @@ struct Seen {
 }
 
 impl<W: Write> Teller<W> {
-    /// Will tell of `acts`, whose shots play one after another, and moves `inputs` as they say.
-    pub fn new(acts: &[Act], inputs: FakeInputs, out: W) -> Self {
+    /// Will tell of `acts`, whose shots play one after another, and moves `inputs` and types on `keypad` as they say.
+    pub fn new(acts: &[Act], inputs: FakeInputs, keypad: FakeKeypad, out: W) -> Self {
         let mut seq = 0;
         let told = acts.iter().map(|act| {
             let first_seq = seq + 1;
@@ -63,13 +68,14 @@ impl<W: Write> Teller<W> {
                 last_seq: seq,
                 requests: act.requests.clone(),
                 contacts: act.contacts.clone(),
+                keys: act.keys.clone(),
                 expect: act.expect.clone(),
                 seen: Seen::default(),
                 misses: None,
             }
         });
         let acts = told.collect();
-        Self { acts, now: 0, inputs, names: vec![], enrolling: String::new(), timings: vec![], out }
+        Self { acts, now: 0, inputs, keypad, names: vec![], enrolling: String::new(), timings: vec![], out }
     }
 
     /// Ends the last act; how many acts went otherwise than expected.
@@ -144,14 +150,22 @@ impl<W: Write> Watcher for Teller<W> {
     fn frame(&mut self, report: &FrameReport) -> Vec<Request> {
         self.timings.push(report.timings);
         for event in &report.events {
-            if let EventKind::Enrolled { subject, .. } = event {
-                self.names.push((*subject, self.enrolling.clone()));
+            match event {
+                EventKind::EnrolStarted { by } if *by != Authority::CommandLine => self.enrolling.clear(),
+                EventKind::Enrolled { subject, .. } if self.enrolling.is_empty() => {
+                    self.names.push((*subject, called_after(*subject).to_string()));
+                }
+                EventKind::Enrolled { subject, .. } => self.names.push((*subject, self.enrolling.clone())),
+                _ => {}
             }
         }
-        let inputs = self.inputs.clone();
+        let (inputs, keypad) = (self.inputs.clone(), self.keypad.clone());
         let act = self.act_of(report.seq);
         for (_, state) in act.contacts.iter().filter(|(at, _)| act.first_seq + at == report.seq) {
             inputs.set(*state);
+        }
+        for (_, keys) in act.keys.iter().filter(|(at, _)| act.first_seq + at == report.seq) {
+            keypad.press(keys);
         }
         let slug = report.screen.slug();
         if act.seen.screens.last() != Some(&slug) {
@@ -171,7 +185,7 @@ impl<W: Write> Watcher for Teller<W> {
         }
         let requests = if report.seq == act.first_seq { std::mem::take(&mut act.requests) } else { vec![] };
         for request in &requests {
-            if let Request::Enrol { name } = request {
+            if let Request::Enrol { name } | Request::EnrolAgreed { name } = request {
                 self.enrolling = name.to_string();
             }
         }
@@ -234,6 +248,17 @@ fn miss(expect: &Expect, seen: &Seen, names: &[(SubjectId, String)]) -> Option<S
     })
 }
 
+fn enrol_failure(reason: EnrolFailure, name: &dyn Fn(&SubjectId) -> String) -> String {
+    match reason {
+        EnrolFailure::TimedOut => "too few good views in time".into(),
+        EnrolFailure::NotOnePerson => "not one person".into(),
+        EnrolFailure::AlreadyEnrolled { subject } => format!("this face is enrolled as {}", name(&subject)),
+        EnrolFailure::Cancelled => "called off".into(),
+        EnrolFailure::NoConsent => "the person does not agree".into(),
+        other => format!("{other:?}"),
+    }
+}
+
 /// What happened, a line each.
 fn narrate(seen: &Seen, names: &[(SubjectId, String)]) -> Vec<String> {
     let name = |id: &SubjectId| {
@@ -262,12 +287,28 @@ fn narrate(seen: &Seen, names: &[(SubjectId, String)]) -> Vec<String> {
             EventKind::Enrolled { subject, templates } => {
                 format!("enrolled {} with {templates} templates, at the door", name(subject))
             }
-            EventKind::EnrolFailed { reason } => format!("enrolment given up: {reason:?}"),
+            EventKind::EnrolFailed { reason } => {
+                format!("enrolment given up: {}", enrol_failure(*reason, &name))
+            }
+            EventKind::EnrolStarted { by } => match by {
+                Authority::CommandLine | Authority::Workstation(_) => continue,
+                Authority::ServiceButton => "enrolment begun by the service button".into(),
+                Authority::AdminPin => "enrolment begun by the administrator PIN".into(),
+                Authority::Administrator(id) => format!("enrolment begun by {}", name(id)),
+            },
+            EventKind::Consented { subject, text, .. } => {
+                format!("{} agreed to the text \"{text}\"", name(subject))
+            }
+            EventKind::Lookalike { subject, other } => {
+                format!("WARNING: {} looks much like {}", name(subject), name(other))
+            }
             EventKind::LockedOut { seconds } => format!("locked out for {seconds} s"),
             EventKind::DoorOpened => "door opened".into(),
             EventKind::DoorClosed => "door closed".into(),
             EventKind::DoorForced => "ALARM: the door was opened while secured".into(),
             EventKind::DoorHeld => "ALARM: the door has stood open too long".into(),
+            EventKind::Tampered => "ALARM: the case was opened".into(),
+            EventKind::TamperCleared => "the case is shut again".into(),
             EventKind::ExitRequested => "exit button pressed".into(),
             EventKind::Suspended { subject } => format!("{} suspended by the administrator", name(subject)),
             EventKind::Reinstated { subject } => format!("{} reinstated by the administrator", name(subject)),

@@ -22,6 +22,7 @@ pub const fn refusal(reason: Refusal) -> &'static str {
         Refusal::PassedBack => "went in a short while ago",
         Refusal::NotLive => "not a turning head",
         Refusal::NotTurned => "the head was not turned in time",
+        Refusal::NotAdministrator => "no administrator",
         _ => "for another reason",
     }
 }

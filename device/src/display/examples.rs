@@ -1,12 +1,14 @@
 //! One screen of every kind, for the installer's panel check, the pictures in documents and the tests.
 
-use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
+use super::{EnrolNote, EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
+use facelatch_shared::access::Label;
 use facelatch_shared::liveness::Turn;
 use facelatch_shared::person::Name;
+use facelatch_shared::pose::View;
 
 impl Instruction {
     /// Every instruction.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ComeCloser,
         Self::StepBack,
         Self::HoldStill,
@@ -14,12 +16,13 @@ impl Instruction {
         Self::TooBright,
         Self::OneFaceOnly,
         Self::LookAtCamera,
+        Self::NextPerson,
     ];
 }
 
 impl NotNow {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OutOfHours,
         Self::NotYetValid,
         Self::Expired,
@@ -30,13 +33,25 @@ impl NotNow {
         Self::PassedBack,
         Self::NotLive,
         Self::NotTurned,
+        Self::NotAdministrator,
     ];
 }
 
 impl EnrolProblem {
     /// Every problem.
-    pub const ALL: [Self; 5] =
-        [Self::TimedOut, Self::NotOnePerson, Self::AlreadyEnrolled, Self::Storage, Self::Cancelled];
+    pub const ALL: [Self; 6] = [
+        Self::TimedOut,
+        Self::NotOnePerson,
+        Self::AlreadyEnrolled,
+        Self::Storage,
+        Self::Cancelled,
+        Self::NoConsent,
+    ];
+}
+
+impl EnrolNote {
+    /// Every note.
+    pub const ALL: [Self; 3] = [Self::None, Self::FrontOnly, Self::Lookalike];
 }
 
 impl ServiceReason {
@@ -66,11 +81,17 @@ impl Screen {
             Self::Barred,
             Self::LockedOut { seconds_left: 18, seconds_total: 30 },
             Self::DoorForced,
+            Self::Tampered,
             Self::DoorHeld,
-            Self::Enrol { name: name(), instruction: None, taken: 3, wanted: 5 },
             Self::Pair { code, seconds_left: 90, seconds_total: 120 },
-            Self::Enrolled { name: name() },
+            Self::CallAdministrator { pin: true, typed: 0 },
+            Self::Consent { text: Label::try_from("2026-1").unwrap_or_default() },
         ]);
+        screens.extend(View::ALL.map(|view| {
+            let taken = View::ALL.iter().position(|v| *v == view).unwrap_or(0) as u8;
+            Self::Enrol { name: name(), view, instruction: None, taken, wanted: 5 }
+        }));
+        screens.extend(EnrolNote::ALL.map(|note| Self::Enrolled { name: name(), note }));
         screens.extend(NotNow::ALL.map(Self::NotNow));
         screens.extend(EnrolProblem::ALL.map(Self::EnrolFailed));
         screens.extend(ServiceReason::ALL.map(Self::Service));
@@ -89,10 +110,10 @@ mod tests {
         let examples = Screen::examples(&name, &name);
         let slugs: BTreeSet<&str> = examples.iter().map(Screen::slug).collect();
         assert_eq!(slugs.len(), examples.len());
-        // 19 variants; five of them come in kinds of their own, two ways to turn among them.
+        // 22 variants; seven of them come in kinds of their own, two ways to turn among them.
         let kinds =
             Instruction::ALL.len() + NotNow::ALL.len() + EnrolProblem::ALL.len() + ServiceReason::ALL.len();
-        assert_eq!(slugs.len(), 19 - 5 + kinds + 2);
+        assert_eq!(slugs.len(), 22 - 7 + kinds + 2 + View::ALL.len() + EnrolNote::ALL.len());
         assert!(slugs.iter().all(|s| s.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     }
 }

@@ -5,7 +5,7 @@
 //! Source: Linux, `Documentation/fb/api.rst` and `drivers/video/fbdev/core/fbsysfs.c`.
 
 use super::damage::{self, Redraw};
-use super::{Canvas, Display, DisplayError, Screen, draw};
+use super::{Canvas, Display, DisplayError, Preview, Screen, draw, draw_live};
 use embedded_graphics::geometry::{Point, Size};
 use embedded_graphics::primitives::Rectangle;
 use std::fs::{File, OpenOptions};
@@ -181,6 +181,13 @@ impl FramebufferDisplay {
         self.last
     }
 
+    fn write(&mut self) -> Result<(), DisplayError> {
+        self.flush().map_err(|error| DisplayError {
+            panel: self.path.display().to_string(),
+            what: format!("{error}; is the panel still plugged in?"),
+        })
+    }
+
     /// Writes what of the canvas is not shown yet; rows of a rectangle as wide as the panel in one piece.
     fn flush(&mut self) -> std::io::Result<()> {
         let geometry = self.geometry;
@@ -224,10 +231,12 @@ impl FramebufferDisplay {
 impl Display for FramebufferDisplay {
     fn show(&mut self, screen: &Screen) -> Result<(), DisplayError> {
         let Ok(()) = draw(&mut self.canvas, screen);
-        self.flush().map_err(|error| DisplayError {
-            panel: self.path.display().to_string(),
-            what: format!("{error}; is the panel still plugged in?"),
-        })
+        self.write()
+    }
+
+    fn show_live(&mut self, screen: &Screen, preview: &Preview) -> Result<(), DisplayError> {
+        let Ok(()) = draw_live(&mut self.canvas, screen, preview);
+        self.write()
     }
 }
 

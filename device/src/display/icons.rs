@@ -36,6 +36,8 @@ pub(crate) enum Icon {
     Wrench,
     HeadLeft,
     HeadRight,
+    HeadUp,
+    HeadDown,
     Clock,
     Calendar,
     Keypad,
@@ -181,6 +183,8 @@ impl Icon {
             }
             Self::HeadLeft => d.turned_head(-1.0),
             Self::HeadRight => d.turned_head(1.0),
+            Self::HeadUp => d.nodding_head(-1.0),
+            Self::HeadDown => d.nodding_head(1.0),
             Self::Clock => {
                 d.line(Shape::Disc { at: at(12.0, 12.0), radius: 9.6 });
                 d.path(WIDTH, &[(12.0, 5.8), (12.0, 12.0), (16.4, 15.2)]);
@@ -267,6 +271,16 @@ impl Drawing<'_> {
         }
         self.path(2.6, &[(x(-9.5), 20.6), (x(9.0), 20.6)]);
         self.arrow_head(at(x(9.8), 20.6), at(side, 0.0), 4.0);
+    }
+
+    /// A head whose eyes are above or below the middle, and an arrow beside it: −1 is up.
+    fn nodding_head(&mut self, side: f32) {
+        self.line(Shape::Oval { at: at(8.4, 12.0), rx: 6.6, ry: 8.6 });
+        for x in [5.8, 11.0] {
+            self.fill(Shape::Disc { at: at(x, 11.0 + side * 3.4), radius: 1.15 });
+        }
+        self.path(2.6, &[(20.2, 12.0 - side * 8.0), (20.2, 12.0 + side * 7.6)]);
+        self.arrow_head(at(20.2, 12.0 + side * 8.4), at(0.0, side), 4.0);
     }
 
     /// Four arrows on the diagonals: heads at `head` from the grid's corners, tails at `tail`.

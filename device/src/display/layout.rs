@@ -347,6 +347,7 @@ mod tests {
     use super::*;
     use crate::display::{Instruction, Screen};
     use facelatch_shared::person::Name;
+    use facelatch_shared::pose::View;
 
     const SIZES: [(u32, u32); 7] =
         [(480, 320), (240, 240), (320, 240), (800, 480), (240, 320), (128, 64), (1024, 300)];
@@ -377,7 +378,7 @@ mod tests {
             let steps = [(0, 0), (9, 5), (12, 12), (200, 255)];
             screens.extend(steps.map(|(taken, wanted)| {
                 let instruction = Some(Instruction::TooBright);
-                Screen::Enrol { name: name.clone(), instruction, taken, wanted }
+                Screen::Enrol { name: name.clone(), view: View::Front, instruction, taken, wanted }
             }));
         }
         screens
@@ -463,7 +464,10 @@ mod tests {
             canvas.rgb().as_chunks::<3>().0.iter().filter(|pixel| **pixel == disc).count()
         };
         for wanted in [5, 40] {
-            let step = |taken| lit(&Screen::Enrol { name: name.clone(), instruction: None, taken, wanted });
+            let step = |taken| {
+                let view = View::Front;
+                lit(&Screen::Enrol { name: name.clone(), view, instruction: None, taken, wanted })
+            };
             assert!((1..=wanted).all(|taken| step(taken) > step(taken - 1) || wanted == 40 && taken <= 3));
         }
         let second = |seconds_left| lit(&Screen::LockedOut { seconds_left, seconds_total: 30 });

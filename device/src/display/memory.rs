@@ -1,6 +1,6 @@
 //! The panel of tests: remembers what it was told, and refuses what no caller should ask.
 
-use super::{Display, DisplayError, Screen};
+use super::{Display, DisplayError, Preview, Screen};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Records every screen shown. Clones share the record, so a test keeps one and gives the other away.
@@ -15,6 +15,7 @@ pub struct MemoryDisplay {
 #[derive(Debug, Default)]
 struct State {
     shown: Vec<Screen>,
+    live: usize,
     broken: bool,
 }
 
@@ -35,6 +36,12 @@ impl MemoryDisplay {
     #[must_use]
     pub fn now(&self) -> Option<Screen> {
         self.lock().shown.last().cloned()
+    }
+
+    /// How many of the camera's pictures were shown.
+    #[must_use]
+    pub fn live_pictures(&self) -> usize {
+        self.lock().live
     }
 
     /// From now on `show` fails (`true`), as a panel with a torn cable does, or works again (`false`).
@@ -58,6 +65,19 @@ impl Display for MemoryDisplay {
             return fail(format!("{} was shown twice in a row", screen.slug()));
         }
         state.shown.push(screen.clone());
+        Ok(())
+    }
+
+    fn show_live(&mut self, screen: &Screen, _preview: &Preview) -> Result<(), DisplayError> {
+        let mut state = self.lock();
+        let fail = |what: String| Err(DisplayError { panel: "memory".to_owned(), what });
+        if state.broken {
+            return fail("set broken by the test".to_owned());
+        }
+        if state.shown.last() != Some(screen) {
+            return fail(format!("{} is shown live without having been shown", screen.slug()));
+        }
+        state.live += 1;
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! The panel: what it may show, and where it can be drawn.
 
+use facelatch_shared::access::Label;
 use facelatch_shared::liveness::Turn;
 use facelatch_shared::person::Name;
+use facelatch_shared::pose::View;
 use thiserror::Error;
 
 pub mod canvas;
@@ -11,6 +13,7 @@ pub mod png;
 pub mod framebuffer;
 pub mod spi_panel;
 pub mod damage;
+pub mod preview;
 pub mod screens;
 mod examples;
 mod layout;
@@ -24,7 +27,8 @@ pub use framebuffer::FramebufferDisplay;
 pub use memory::MemoryDisplay;
 pub use none::NoDisplay;
 pub use png::PngDisplay;
-pub use screens::draw;
+pub use preview::Preview;
+pub use screens::{draw, draw_live};
 
 /// Everything the panel can say. One function draws each, at any panel size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +79,28 @@ pub enum Screen {
     },
     /// The door was opened while secured.
     DoorForced,
+    /// The case of the door's own electronics is open.
+    Tampered,
     /// The door has stood open too long.
     DoorHeld,
+    /// An administrator was called, to begin an enrolment.
+    CallAdministrator {
+        /// Whether the PIN on the keypad will do too.
+        pin: bool,
+        /// Digits typed.
+        typed: u8,
+    },
+    /// Enrolment: does the person agree?
+    Consent {
+        /// The version of the text.
+        text: Label,
+    },
     /// Enrolment: what to do, and how many of how many views are taken.
     Enrol {
         /// Who is being enrolled.
         name: Name,
+        /// The side that is asked for.
+        view: View,
         /// What to do next.
         instruction: Option<Instruction>,
         /// Views taken.
@@ -101,6 +121,8 @@ pub enum Screen {
     Enrolled {
         /// Who.
         name: Name,
+        /// What there is to know.
+        note: EnrolNote,
     },
     /// Enrolment gave up, and why.
     EnrolFailed(EnrolProblem),
@@ -132,16 +154,26 @@ impl Screen {
             Self::Barred => "barred",
             Self::LockedOut { .. } => "locked-out",
             Self::DoorForced => "door-forced",
+            Self::Tampered => "tampered",
             Self::DoorHeld => "door-held",
-            Self::Enrol { .. } => "enrol",
             Self::Pair { .. } => "pair",
-            Self::Enrolled { .. } => "enrolled",
+            Self::CallAdministrator { .. } => "call-administrator",
+            Self::Consent { .. } => "consent",
+            Self::Enrol { view: View::Front, .. } => "enrol",
+            Self::Enrol { view: View::Left, .. } => "enrol-left",
+            Self::Enrol { view: View::Right, .. } => "enrol-right",
+            Self::Enrol { view: View::Up, .. } => "enrol-up",
+            Self::Enrol { view: View::Down, .. } => "enrol-down",
+            Self::Enrolled { note: EnrolNote::None, .. } => "enrolled",
+            Self::Enrolled { note: EnrolNote::FrontOnly, .. } => "enrolled-front-only",
+            Self::Enrolled { note: EnrolNote::Lookalike, .. } => "enrolled-lookalike",
             Self::EnrolFailed(problem) => match problem {
                 EnrolProblem::TimedOut => "enrol-timed-out",
                 EnrolProblem::NotOnePerson => "enrol-not-one-person",
                 EnrolProblem::AlreadyEnrolled => "enrol-already-enrolled",
                 EnrolProblem::Storage => "enrol-storage",
                 EnrolProblem::Cancelled => "enrol-cancelled",
+                EnrolProblem::NoConsent => "enrol-no-consent",
             },
             Self::SelfTest { .. } => "self-test",
             Self::Service(reason) => match reason {
@@ -173,6 +205,8 @@ pub enum Instruction {
     OneFaceOnly,
     /// Turned away.
     LookAtCamera,
+    /// An administrator stands where the new person shall.
+    NextPerson,
 }
 
 impl Instruction {
@@ -187,6 +221,7 @@ impl Instruction {
             Self::TooBright => "too-bright",
             Self::OneFaceOnly => "one-face-only",
             Self::LookAtCamera => "look-at-camera",
+            Self::NextPerson => "next-person",
         }
     }
 }
@@ -214,6 +249,8 @@ pub enum NotNow {
     NotLive,
     /// The head was not turned in time.
     NotTurned,
+    /// An administrator was called, and the person is none.
+    NotAdministrator,
 }
 
 impl NotNow {
@@ -231,6 +268,7 @@ impl NotNow {
             Self::PassedBack => "passed-back",
             Self::NotLive => "not-live",
             Self::NotTurned => "not-turned",
+            Self::NotAdministrator => "not-administrator",
         }
     }
 }
@@ -246,8 +284,21 @@ pub enum EnrolProblem {
     AlreadyEnrolled,
     /// The gallery could not be written.
     Storage,
-    /// The administrator called it off.
+    /// It was called off.
     Cancelled,
+    /// The person did not agree.
+    NoConsent,
+}
+
+/// What there is to know of a person just enrolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EnrolNote {
+    /// Nothing.
+    None,
+    /// Only views from the front were to be had.
+    FrontOnly,
+    /// Somebody who is enrolled looks much alike.
+    Lookalike,
 }
 
 /// Why the door is out of service.
@@ -274,6 +325,14 @@ pub trait Display: Send {
     /// # Errors
     /// [`DisplayError`]: the door works on without its panel and logs it once.
     fn show(&mut self, screen: &Screen) -> Result<(), DisplayError>;
+
+    /// Shows `screen` beside the camera's picture; called for every frame while somebody is enrolled. A panel that cannot keeps to the screen.
+    ///
+    /// # Errors
+    /// As [`show`](Self::show).
+    fn show_live(&mut self, _screen: &Screen, _preview: &Preview) -> Result<(), DisplayError> {
+        Ok(())
+    }
 }
 
 /// The panel could not be drawn.

@@ -1,6 +1,6 @@
 //! A panel made of files: each screen shown becomes a PNG picture, for demonstrations and documents.
 
-use super::{Canvas, Display, DisplayError, Screen, draw};
+use super::{Canvas, Display, DisplayError, Preview, Screen, draw, draw_live};
 use embedded_graphics::geometry::Size;
 use facelatch_shared::person::Name;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ pub struct PngDisplay {
     folder: PathBuf,
     canvas: Canvas,
     written: Arc<Mutex<Vec<String>>>,
+    /// The screen whose live picture was written: one each is enough.
+    live: Option<&'static str>,
 }
 
 impl PngDisplay {
@@ -42,7 +44,7 @@ impl PngDisplay {
             Ok(())
         };
         clear().map_err(|error| fail(format!("{error}; give a folder that this user may write")))?;
-        Ok(Self { folder: folder.to_owned(), canvas: Canvas::new(size), written: Arc::default() })
+        Ok(Self { folder: folder.to_owned(), canvas: Canvas::new(size), written: Arc::default(), live: None })
     }
 
     /// The file names written so far, in order: the list grows while the panel is in use elsewhere.
@@ -54,24 +56,44 @@ impl PngDisplay {
 
 impl Display for PngDisplay {
     fn show(&mut self, screen: &Screen) -> Result<(), DisplayError> {
+        let Ok(()) = draw(&mut self.canvas, screen);
+        self.live = None;
+        self.write(screen.slug())
+    }
+
+    fn show_live(&mut self, screen: &Screen, preview: &Preview) -> Result<(), DisplayError> {
+        if self.live == Some(screen.slug()) {
+            return Ok(());
+        }
+        let Ok(()) = draw_live(&mut self.canvas, screen, preview);
+        self.live = Some(screen.slug());
+        self.write(&format!("{}{LIVE}", screen.slug()))
+    }
+}
+
+impl PngDisplay {
+    fn write(&mut self, slug: &str) -> Result<(), DisplayError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.len() >= MOST_PICTURES {
             let what = format!("{MOST_PICTURES} pictures are written, no more; start again to write others");
             return Err(DisplayError { panel: self.folder.display().to_string(), what });
         }
-        let Ok(()) = draw(&mut self.canvas, screen);
-        let name = format!("{:02}-{}.png", written.len() + 1, screen.slug());
+        let name = format!("{:02}-{slug}.png", written.len() + 1);
         self.canvas.write_png(&self.folder.join(&name))?;
         written.push(name);
         Ok(())
     }
 }
 
+/// What the name of a screen with the camera's picture ends in.
+const LIVE: &str = "-live";
+
 /// Two or three digits, a hyphen, a slug, `.png`.
 fn is_ours(name: &str) -> bool {
     let Some((number, slug)) = name.strip_suffix(".png").and_then(|stem| stem.split_once('-')) else {
         return false;
     };
+    let slug = slug.strip_suffix(LIVE).unwrap_or(slug);
     let digits = (2..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
     digits && Name::new("x").is_ok_and(|x| Screen::examples(&x, &x).iter().any(|s| s.slug() == slug))
 }
@@ -85,7 +107,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("panel");
         std::fs::create_dir_all(&path).unwrap();
-        for name in ["07-idle.png", "02-holiday.png", "idle.png", "notes.txt", "2024-idle.png"] {
+        for name in [
+            "07-idle.png",
+            "08-enrol-left-live.png",
+            "02-holiday.png",
+            "idle.png",
+            "notes.txt",
+            "2024-idle.png",
+        ] {
             std::fs::write(path.join(name), b"x").unwrap();
         }
         let mut panel = PngDisplay::new(&path, Size::new(120, 80)).unwrap();

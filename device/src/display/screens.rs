@@ -4,10 +4,11 @@ use super::icons::Icon;
 use super::layout::Plan;
 use super::palette::Tone;
 use super::text::displayable;
-use super::{EnrolProblem, Instruction, NotNow, Screen, ServiceReason};
-use embedded_graphics::draw_target::DrawTarget;
+use super::{EnrolNote, EnrolProblem, Instruction, NotNow, Preview, Screen, ServiceReason, preview};
+use embedded_graphics::draw_target::{DrawTarget, DrawTargetExt as _};
 use embedded_graphics::pixelcolor::Rgb888;
 use facelatch_shared::liveness::Turn;
+use facelatch_shared::pose::View;
 
 /// Draws `screen` over the whole of `target`, laid out from its size: made for 480×320 and 240×240, sound at any.
 ///
@@ -16,7 +17,25 @@ use facelatch_shared::liveness::Turn;
 pub fn draw<D: DrawTarget<Color = Rgb888>>(target: &mut D, screen: &Screen) -> Result<(), D::Error> {
     let area = target.bounding_box();
     let plan = Plan::new(area.size, &Card::of(screen));
-    plan.draw(&mut embedded_graphics::draw_target::DrawTargetExt::translated(target, area.top_left))
+    plan.draw(&mut target.translated(area.top_left))
+}
+
+/// Draws `screen` and, beside or above it, the camera's picture with a frame around the face that the door attends to.
+///
+/// # Errors
+/// Only what the target itself reports.
+pub fn draw_live<D: DrawTarget<Color = Rgb888>>(
+    target: &mut D,
+    screen: &Screen,
+    preview: &Preview,
+) -> Result<(), D::Error> {
+    let card = Card::of(screen);
+    let area = target.bounding_box();
+    let colors = card.tone.colors();
+    let (picture, words) = preview::split(area);
+    target.fill_solid(&area, colors.ground)?;
+    Plan::new(words.size, &card).draw(&mut target.cropped(&words))?;
+    preview.draw(target, picture, colors.disc)
 }
 
 /// A screen in words: everything that is drawn, nothing about where.
@@ -98,14 +117,31 @@ impl Card {
                 ..Self::new(Tone::Wait, Icon::Padlock, "Please wait", "Too many tries")
             },
             Screen::DoorForced => Self::new(Tone::Alarm, Icon::Warning, "Door forced", "Alarm raised"),
+            Screen::Tampered => Self::new(Tone::Alarm, Icon::Wrench, "Case opened", "Alarm raised"),
             Screen::DoorHeld => {
                 Self::new(Tone::Caution, Icon::DoorAlert, "Close the door", "Open for too long")
             }
-            Screen::Enrol { name, instruction, taken, wanted } => Self {
+            Screen::CallAdministrator { pin, typed } => Self {
+                progress: match typed {
+                    0 => Progress::None,
+                    _ => Progress::Steps { taken: *typed, wanted: (*typed).max(LEAST_PIN) },
+                },
+                ..Self::new(
+                    Tone::Service,
+                    Icon::Keypad,
+                    "Administrator",
+                    if *pin { "Face or PIN" } else { "Show your face" },
+                )
+            },
+            Screen::Consent { text } => {
+                let note = format!("Text {text}, # agrees");
+                Self::new(Tone::Guide, Icon::FaceCard, "Do you agree?", &note)
+            }
+            Screen::Enrol { name, view, instruction, taken, wanted } => Self {
                 progress: Progress::Steps { taken: *taken, wanted: *wanted },
                 ..instruction
                     .map_or_else(
-                        || Self::new(Tone::Guide, Icon::FaceFrame, "Keep looking", ""),
+                        || Self::view(*view),
                         |instruction| Self { note: None, ..Self::instruct(instruction) },
                     )
                     .under(&displayable(name.as_str()))
@@ -114,9 +150,15 @@ impl Card {
                 progress: Progress::Countdown { left: *seconds_left, total: *seconds_total },
                 ..Self::new(Tone::Service, Icon::Keypad, code, "").under("Pairing code")
             },
-            Screen::Enrolled { name } => {
-                Self::new(Tone::Good, Icon::FaceTick, name.as_str(), "").under("Enrolled")
-            }
+            Screen::Enrolled { name, note } => match note {
+                EnrolNote::None => Self::new(Tone::Good, Icon::FaceTick, name.as_str(), "").under("Enrolled"),
+                EnrolNote::FrontOnly => {
+                    Self::new(Tone::Good, Icon::FaceFrame, name.as_str(), "Enrolled, front only")
+                }
+                EnrolNote::Lookalike => {
+                    Self::new(Tone::Wait, Icon::TwoFaces, name.as_str(), "Enrolled, has a lookalike")
+                }
+            },
             Screen::EnrolFailed(problem) => Self::enrol_failed(*problem),
             Screen::Service(reason) => Self::service(*reason),
             Screen::SelfTest { failed } if failed.is_empty() => {
@@ -137,8 +179,21 @@ impl Card {
             Instruction::TooBright => (Icon::Sun, "Turn from light", "It is too bright"),
             Instruction::OneFaceOnly => (Icon::TwoFaces, "One at a time", "Only one face, please"),
             Instruction::LookAtCamera => (Icon::FaceTurn, "Look at the camera", ""),
+            Instruction::NextPerson => (Icon::TwoFaces, "Step aside", "The new person's turn"),
         };
         Self::new(Tone::Guide, icon, title, note)
+    }
+
+    /// The side of the head that is asked for.
+    fn view(view: View) -> Self {
+        let (icon, title) = match view {
+            View::Front => (Icon::FaceFrame, "Keep looking"),
+            View::Left => (Icon::HeadLeft, "Head left"),
+            View::Right => (Icon::HeadRight, "Head right"),
+            View::Up => (Icon::HeadUp, "Chin up"),
+            View::Down => (Icon::HeadDown, "Chin down"),
+        };
+        Self::new(Tone::Guide, icon, title, "")
     }
 
     fn not_now(reason: NotNow) -> Self {
@@ -153,6 +208,7 @@ impl Card {
             NotNow::PassedBack => (Tone::Wait, Icon::DoorOut, "Already inside", ASK),
             NotNow::NotLive => (Tone::Refused, Icon::FaceCard, "Not confirmed", AGAIN),
             NotNow::NotTurned => (Tone::Wait, Icon::FaceTurn, "No head turn", AGAIN),
+            NotNow::NotAdministrator => (Tone::Refused, Icon::Keypad, "Not permitted", "Administrators only"),
         };
         Self::new(tone, icon, title, note)
     }
@@ -164,6 +220,7 @@ impl Card {
             EnrolProblem::AlreadyEnrolled => (Tone::Wait, Icon::FaceCard, "This face is known"),
             EnrolProblem::Storage => (Tone::Refused, Icon::MemoryCard, "Could not be saved"),
             EnrolProblem::Cancelled => (Tone::Service, Icon::Cross, "Cancelled"),
+            EnrolProblem::NoConsent => (Tone::Service, Icon::Barred, "Not agreed to"),
         };
         Self::new(tone, icon, "Not enrolled", note)
     }

@@ -21,7 +21,7 @@ use mipidsi::options::{ColorInversion, ColorOrder, Orientation, Rotation};
 use serde::{Deserialize, Serialize};
 
 use super::damage::{self, Redraw};
-use super::{Canvas, Display, DisplayError, Screen, draw};
+use super::{Canvas, Display, DisplayError, Preview, Screen, draw, draw_live};
 use crate::camera::orientation;
 use crate::lock::gpio::{explain, line_name};
 
@@ -267,6 +267,12 @@ impl<B: OutputPin + Send> Display for SpiPanel<B> {
     fn show(&mut self, screen: &Screen) -> Result<(), DisplayError> {
         let mut canvas = Canvas::new(self.glass.size());
         let Ok(()) = draw(&mut canvas, screen);
+        self.send(canvas)
+    }
+
+    fn show_live(&mut self, screen: &Screen, preview: &Preview) -> Result<(), DisplayError> {
+        let mut canvas = Canvas::new(self.glass.size());
+        let Ok(()) = draw_live(&mut canvas, screen, preview);
         self.send(canvas)
     }
 }

@@ -17,8 +17,8 @@ impl Debouncer {
         Self { hold_ms, settled: level, other_since: None }
     }
 
-    /// Takes the level read at `at` and returns the settled one. What happens between two readings goes unseen: read at least
-    /// twice within the hold, and more often than the shortest press that is to count.
+    /// Takes the level at `at` and returns the settled one. Given every edge, each with the level before it and then the one after it, no press is
+    /// missed; of levels that are only read now and then, what happens between two readings goes unseen.
     pub fn update(&mut self, level: bool, at: Millis) -> bool {
         if level == self.settled {
             self.other_since = None;
@@ -30,6 +30,12 @@ impl Debouncer {
             }
         }
         self.settled
+    }
+
+    /// When a level that differs from the settled one will have held long enough, if it goes on.
+    #[must_use]
+    pub fn due(&self) -> Option<Millis> {
+        self.other_since.map(|since| since.plus(self.hold_ms))
     }
 
     /// The settled level.

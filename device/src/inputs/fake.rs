@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use facelatch_shared::time::Millis;
 
+use super::keypad::{Key, Keypad};
 use super::{InputState, Inputs};
 use crate::clock::Clock;
 
@@ -64,6 +65,25 @@ impl Inputs for FakeInputs {
         let Some((clock, script)) = &state.script else { return Ok(state.now) };
         let at = clock.now();
         Ok(script.iter().rev().find(|(from, _)| *from <= at).map_or(state.now, |(_, scripted)| *scripted))
+    }
+}
+
+/// A keypad on which a test or the demonstration types. Clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct FakeKeypad {
+    typed: Arc<Mutex<Vec<Key>>>,
+}
+
+impl FakeKeypad {
+    /// Types `keys`.
+    pub fn press(&self, keys: &[Key]) {
+        self.typed.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(keys);
+    }
+}
+
+impl Keypad for FakeKeypad {
+    fn pressed(&mut self) -> Result<Vec<Key>, String> {
+        Ok(std::mem::take(&mut *self.typed.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -1,6 +1,11 @@
 //! Contacts that the door reads: is it open, does someone ask to leave, is the service button held.
 
+use facelatch_shared::time::Millis;
+
+pub use edges::Waker;
+
 pub mod debounce;
+mod edges;
 pub mod gpio;
 pub mod fake;
 pub mod keypad;
@@ -14,6 +19,8 @@ pub struct InputState {
     pub exit_requested: bool,
     /// The installer's service button is pressed.
     pub service: bool,
+    /// The case of the door's own electronics is open.
+    pub tamper: bool,
 }
 
 /// A source of input states.
@@ -23,4 +30,15 @@ pub trait Inputs: Send {
     /// # Errors
     /// A text for the log when a line cannot be read; the caller goes on with the last state.
     fn read(&mut self) -> Result<InputState, String>;
+
+    /// When reading again is worth it though nothing more happens: a level that has to hold, an edge not yet told.
+    fn due(&self) -> Option<Millis> {
+        None
+    }
+
+    /// `waker` is called whenever something happened, from another thread. Inputs that cannot tell are read every [`POLL_MS`].
+    fn wake_with(&mut self, _waker: Waker) {}
 }
+
+/// How often inputs are read at the least.
+pub const POLL_MS: u64 = 50;

@@ -31,8 +31,18 @@ impl Session {
         self.phase = Phase::AskingPin(Factor { pending, pin: Pin::default(), until, checking: false });
     }
 
-    pub(super) fn key(&mut self, _now: Millis, key: Key, actions: &mut Actions) {
-        let Phase::AskingPin(factor) = &mut self.phase else { return };
+    pub(super) fn key(&mut self, now: Millis, key: Key, actions: &mut Actions) {
+        let factor = match (&mut self.phase, key) {
+            (Phase::AskingPin(factor), _) => factor,
+            (Phase::Summoning(_), _) => return self.summons_key(key, actions),
+            // Not `#`: who types the PIN before being asked for it ends with one.
+            (Phase::Watching, Key::Clear) => return self.summon(now),
+            (Phase::Enrolling(_), Key::Enter) => return self.agree(now),
+            (Phase::Enrolling(enrolling), Key::Clear) if !enrolling.storing => {
+                return self.decline(now, actions);
+            }
+            _ => return,
+        };
         if factor.checking {
             return;
         }
@@ -52,7 +62,11 @@ impl Session {
     }
 
     pub(super) fn pin_checked(&mut self, now: Millis, right: bool, actions: &mut Actions) {
-        let Phase::AskingPin(factor) = &self.phase else { return };
+        let factor = match &self.phase {
+            Phase::AskingPin(factor) => factor,
+            Phase::Summoning(_) => return self.summons_pin_checked(now, right, actions),
+            _ => return,
+        };
         let pending = factor.pending.clone();
         if right {
             self.admit(now, pending, actions);

@@ -13,18 +13,21 @@ mod factor;
 mod hints;
 mod liveness;
 mod passage;
+mod shots;
+mod summon;
 mod watch;
 
-use facelatch_shared::access::{Authority, PinHash, Rights};
+use facelatch_shared::access::{Authority, Label, PinHash, Rights};
 use facelatch_shared::align::Fiducials68;
 use facelatch_shared::decision::{DecisionRule, Evidence};
+use facelatch_shared::detection::Landmarks5;
 use facelatch_shared::embedding::Template;
 use facelatch_shared::event::{EnrolFailure, EventKind};
 use facelatch_shared::gallery::{MAX_TEMPLATES, MatchReport};
 use facelatch_shared::observation::TrackId;
 use facelatch_shared::person::{Name, PersonState, SubjectId};
 use facelatch_shared::protocol::Enrolment;
-use facelatch_shared::quality::Unusable;
+use facelatch_shared::quality::{Quality, Unusable};
 use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::Millis;
@@ -39,11 +42,13 @@ use crate::pin::Pin;
 use attempts::Attempts;
 pub use attempts::History;
 use enrol::Enrolling;
+pub use enrol::{EnrolOrder, called_after};
 use factor::Factor;
 use hints::Hints;
 pub use liveness::LivenessPolicy;
 use liveness::Turning;
 use passage::Alarm;
+use summon::{Button, Summons};
 
 /// What the session is told.
 #[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
@@ -71,7 +76,7 @@ pub enum Input {
     /// People are to be tried again after too many failures.
     LiftBar(Authority),
     /// An administrator wants the person at the door enrolled.
-    StartEnrol(Name),
+    StartEnrol(EnrolOrder),
     /// The administrator calls it off.
     CancelEnrol,
     /// What became of [`Action::Enrol`]; `None` when it could not be stored.
@@ -106,6 +111,10 @@ pub struct Matched {
     pub who: Option<Known>,
     /// The face's points, where the door has a net for them.
     pub fiducials: Option<Fiducials68>,
+    /// The five that the detector found.
+    pub landmarks: Landmarks5,
+    /// How good the face is.
+    pub quality: Quality,
 }
 
 /// What the session needs to know of an enrolled person.
@@ -138,10 +147,12 @@ pub enum Action {
     },
     /// Store this person, and say [`Input::EnrolStored`].
     Enrol {
-        /// The name.
-        name: Name,
+        /// The name; without one the person is [called after](called_after) the number given.
+        name: Option<Name>,
         /// The views.
         templates: Vec<Template, MAX_TEMPLATES>,
+        /// The version of the text that the person agreed to, and who took the consent.
+        consent: Option<(Label, Authority)>,
     },
 }
 
@@ -183,6 +194,7 @@ pub struct Session {
     evidence: Evidence,
     attempts: Attempts,
     contacts: InputState,
+    button: Button,
     opened_at: Option<Millis>,
     alarm: Option<Alarm>,
     camera_ok: bool,
@@ -193,11 +205,12 @@ pub struct Session {
     last_enrolment: Enrolment,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
 #[derive(Debug)]
 enum Phase {
     /// Looking out for people.
     Watching,
+    /// An administrator was called.
+    Summoning(Summons),
     /// Someone was recognised and must turn the head.
     Challenging(Turning),
     /// Someone was recognised and must type the PIN.
@@ -226,6 +239,7 @@ impl Session {
             evidence: Evidence::default(),
             attempts: Attempts::new(history),
             contacts: InputState::default(),
+            button: Button::default(),
             opened_at: None,
             alarm: None,
             camera_ok: true,
@@ -248,10 +262,10 @@ impl Session {
             Input::Contacts(contacts) => self.contacts(now, contacts, &mut actions),
             Input::Key(key) => self.key(now, key, &mut actions),
             Input::Camera { ok } => self.camera(ok, &mut actions),
-            Input::LockFault => self.lock_fault(&mut actions),
+            Input::LockFault => self.lock_fault(now, &mut actions),
             Input::PeopleChanged => self.people_changed(),
             Input::LiftBar(by) => self.lift_bar(by, &mut actions),
-            Input::StartEnrol(name) => self.start_enrol(now, name),
+            Input::StartEnrol(order) => self.start_enrol(now, order, &mut actions),
             Input::CancelEnrol => self.end_enrol(now, EnrolFailure::Cancelled, &mut actions),
             Input::EnrolStored(subject) => self.enrol_stored(now, subject, &mut actions),
             Input::PinChecked { right } => self.pin_checked(now, right, &mut actions),
@@ -264,6 +278,7 @@ impl Session {
     pub fn screen(&self, now: Millis) -> Screen {
         match self.alarm {
             Some(Alarm::Forced) => return Screen::DoorForced,
+            _ if self.contacts.tamper => return Screen::Tampered,
             Some(Alarm::Held) => return Screen::DoorHeld,
             None => {}
         }
@@ -284,12 +299,11 @@ impl Session {
             }
             Phase::Challenging(turning) => Screen::TurnHead(turning.asked),
             Phase::AskingPin(factor) => Screen::EnterPin { typed: factor.typed() },
-            Phase::Enrolling(enrolling) => Screen::Enrol {
-                name: enrolling.name.clone(),
-                instruction: self.hints.instruction(now),
-                taken: enrolling.views.len() as u8,
-                wanted: self.policy.enrol.views,
+            Phase::Summoning(summons) => Screen::CallAdministrator {
+                typed: summons.typed(),
+                pin: self.policy.enrol.admin_pin.is_some(),
             },
+            Phase::Enrolling(enrolling) => self.enrol_screen(now, enrolling),
             Phase::Watching if self.attempts.barred => Screen::Barred,
             Phase::Watching => match self.hints.instruction(now) {
                 Some(instruction) => Screen::Instruct(instruction),
@@ -303,7 +317,7 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let held = self.opened_at.map(|at| at.plus(self.held_ms()));
-        [self.phase.deadline(), self.released_until, held].into_iter().flatten().min()
+        [self.phase.deadline(), self.released_until, held, self.button_deadline()].into_iter().flatten().min()
     }
 
     /// What similarities are held against from now on.
@@ -327,7 +341,7 @@ impl Session {
     #[must_use]
     pub fn views_taken(&self) -> usize {
         match &self.phase {
-            Phase::Enrolling(enrolling) => enrolling.views.len(),
+            Phase::Enrolling(enrolling) => enrolling.shots_taken(),
             _ => 0,
         }
     }
@@ -374,13 +388,29 @@ impl Session {
         matches!(self.phase, Phase::Enrolling(_))
     }
 
+    /// Whether the panel shows the camera's picture.
+    #[must_use]
+    pub const fn wants_preview(&self) -> bool {
+        matches!(&self.phase, Phase::Enrolling(enrolling) if enrolling.takes_views())
+    }
+
+    /// Whether the camera's picture is a mirror image.
+    #[must_use]
+    pub const fn sees_mirrored(&self) -> bool {
+        self.policy.liveness.mirrored
+    }
+
+    /// The version of the text that people agree to when they are enrolled.
+    #[must_use]
+    pub fn consent_text(&self) -> Option<&str> {
+        self.policy.enrol.consent.as_deref()
+    }
+
     /// How the last enrolment stands.
     #[must_use]
     pub fn enrolment(&self) -> Enrolment {
         match &self.phase {
-            Phase::Enrolling(enrolling) => {
-                Enrolment::Running { taken: enrolling.views.len() as u8, wanted: self.policy.enrol.views }
-            }
+            Phase::Enrolling(enrolling) => self.enrol_progress(enrolling),
             _ => self.last_enrolment,
         }
     }
@@ -392,12 +422,13 @@ impl Session {
         if self.phase.deadline().is_some_and(|until| now >= until) {
             match &self.phase {
                 Phase::Enrolling(enrolling) if enrolling.storing => {}
-                Phase::Enrolling(_) => self.end_enrol(now, EnrolFailure::TimedOut, actions),
+                Phase::Enrolling(_) => self.enrol_timed_out(now, actions),
                 Phase::Challenging(_) => self.not_turned(now, actions),
                 Phase::AskingPin(_) => self.pin_timed_out(now, actions),
                 _ => self.watch(),
             }
         }
+        self.run_button(now, actions);
         self.attempts.forgive(now);
         self.raise_held(now, actions);
     }
@@ -410,7 +441,7 @@ impl Session {
     }
 
     fn people_changed(&mut self) {
-        if matches!(self.phase, Phase::AskingPin(_) | Phase::Challenging(_)) {
+        if matches!(self.phase, Phase::AskingPin(_) | Phase::Challenging(_) | Phase::Summoning(_)) {
             self.watch();
         }
         self.evidence.clear();
@@ -425,6 +456,7 @@ impl Phase {
             | Self::Exiting { until }
             | Self::Telling { until, .. }
             | Self::LockedOut { until } => Some(*until),
+            Self::Summoning(summons) => Some(summons.until),
             Self::Challenging(turning) => Some(turning.until),
             Self::AskingPin(factor) => Some(factor.until),
             Self::Enrolling(enrolling) => Some(enrolling.deadline),
@@ -462,5 +494,7 @@ const TELL_MS: u64 = 3_000;
 mod tests;
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod enrol_tests;
 #[cfg(test)]
 mod liveness_tests;

@@ -1,6 +1,6 @@
 //! The lock and the door itself: released, secured, opened, forced, held, and the way out, which is always free.
 
-use facelatch_shared::event::EventKind;
+use facelatch_shared::event::{EnrolFailure, EventKind};
 use facelatch_shared::time::Millis;
 
 use super::{Action, Actions, Phase, Session, push};
@@ -22,6 +22,14 @@ impl Session {
             if !matches!(self.phase, Phase::Enrolling(_) | Phase::Welcoming { .. }) {
                 self.phase = Phase::Exiting { until };
             }
+        }
+        if contacts.tamper != before.tamper {
+            let kind = if contacts.tamper { EventKind::Tampered } else { EventKind::TamperCleared };
+            push(actions, Action::Log(kind));
+            self.evidence.clear();
+        }
+        if contacts.service != before.service {
+            self.service_button(now, contacts.service);
         }
         match (before.door_open.unwrap_or(false), contacts.door_open.unwrap_or(false)) {
             (false, true) => {
@@ -56,11 +64,12 @@ impl Session {
         }
     }
 
-    pub(super) fn lock_fault(&mut self, actions: &mut Actions) {
+    pub(super) fn lock_fault(&mut self, now: Millis, actions: &mut Actions) {
         if core::mem::replace(&mut self.lock_ok, false) {
             push(actions, Action::Log(EventKind::LockFault));
         }
         self.released_until = None;
+        self.end_enrol(now, EnrolFailure::Cancelled, actions);
         self.watch();
     }
 

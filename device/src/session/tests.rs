@@ -1,5 +1,7 @@
 use super::*;
+use crate::config::Poses;
 use crate::display::Instruction;
+use facelatch_shared::align::CANONICAL_112;
 use facelatch_shared::embedding::{DIM, Embedding};
 use facelatch_shared::gallery::Candidate;
 use facelatch_shared::score::Similarity;
@@ -14,13 +16,14 @@ pub(super) struct Door {
     pub(super) log: std::vec::Vec<EventKind>,
     pub(super) released: bool,
     pub(super) stored: std::vec::Vec<usize>,
+    pub(super) consents: std::vec::Vec<Option<(Label, Authority)>>,
 }
 
 pub(super) fn policy() -> Policy {
     Policy {
         rule: DecisionRule { threshold: Threshold(0.4), min_rank_gap: 0.05, votes: 3, window: 5 },
         times: SessionConfig::default(),
-        enrol: EnrolConfig::default(),
+        enrol: EnrolConfig { poses: Poses::Front, ..EnrolConfig::default() },
         calendar: Calendar::default(),
         second_factor: SecondFactor::None,
         pin_timeout_s: 20,
@@ -37,7 +40,7 @@ impl Door {
 
     pub(super) fn with(policy: Policy) -> Self {
         let session = Session::new(policy, History::default());
-        Self { session, now: Millis(1000), log: vec![], released: false, stored: vec![] }
+        Self { session, now: Millis(1000), log: vec![], released: false, stored: vec![], consents: vec![] }
     }
 
     pub(super) fn give(&mut self, input: Input) {
@@ -46,7 +49,10 @@ impl Door {
                 Action::Release => self.released = true,
                 Action::Secure => self.released = false,
                 Action::Log(kind) => self.log.push(kind),
-                Action::Enrol { templates, .. } => self.stored.push(templates.len()),
+                Action::Enrol { templates, consent, .. } => {
+                    self.stored.push(templates.len());
+                    self.consents.push(consent);
+                }
                 Action::CheckPin { pin, hash } => {
                     // As quick as the real check is slow: a test's hash is the digits.
                     let right = pin == Pin::parse(&hash).unwrap();
@@ -115,7 +121,22 @@ pub(super) fn matched(who: u32, similarity: f32, state: PersonState) -> Matched 
         report: Some(MatchReport { best: Some(best), runner_up: None, templates: 1 }),
         who: Some(Known { name: name("Ada"), state, rights: Rights::default() }),
         fiducials: None,
+        landmarks: CANONICAL_112,
+        quality: Quality::default(),
     }
+}
+
+/// A vector between those of two seeds, `share` of the way from `a` to `b`.
+pub(super) fn mixed(a: u32, b: u32, share: f32) -> Template {
+    let (a, b) = (template(a), template(b));
+    let of = |t: &Template, i: usize| f32::from(t.codes()[i]) * t.scale();
+    let raw: std::vec::Vec<f32> = (0..DIM).map(|i| of(&a, i) * (1.0 - share) + of(&b, i) * share).collect();
+    Template::quantize(&Embedding::from_raw(&raw).unwrap())
+}
+
+/// Orders from the command line.
+pub(super) fn order(text: &str) -> Input {
+    Input::StartEnrol(EnrolOrder { name: Some(name(text)), by: Authority::CommandLine, agreed: false })
 }
 
 fn nobody_known(view: u32) -> Input {
@@ -125,6 +146,8 @@ fn nobody_known(view: u32) -> Input {
         report: Some(MatchReport::default()),
         who: None,
         fiducials: None,
+        landmarks: CANONICAL_112,
+        quality: Quality::default(),
     }))
 }
 
@@ -255,6 +278,23 @@ fn a_forced_and_a_held_door_raise_alarms() {
 }
 
 #[test]
+fn an_open_case_is_an_alarm_and_lets_nobody_in_but_everybody_out() {
+    let mut door = Door::new();
+    let case = |tamper| Input::Contacts(InputState { tamper, ..InputState::default() });
+    door.give(case(true));
+    assert_eq!((door.slug(), door.count(|kind| *kind == EventKind::Tampered)), ("tampered", 1));
+    door.see(1, 0.9, 9);
+    assert!(!door.released);
+    door.give(Input::Contacts(InputState { tamper: true, exit_requested: true, ..InputState::default() }));
+    assert!(door.released, "the way out is free");
+    door.wait(5_000);
+    door.give(case(false));
+    assert_eq!((door.slug(), door.count(|kind| *kind == EventKind::TamperCleared)), ("idle", 1));
+    door.see(1, 0.9, 9);
+    assert!(door.released);
+}
+
+#[test]
 fn instructions_come_when_they_last_and_go() {
     let mut door = Door::new();
     door.unusable(Unusable::TooSmall, 1);
@@ -271,7 +311,7 @@ fn instructions_come_when_they_last_and_go() {
 #[test]
 fn enrolment_takes_spaced_views_of_one_person() {
     let mut door = Door::new();
-    door.give(Input::StartEnrol(name("Ada")));
+    door.give(order("Ada"));
     for frame in 0..40 {
         door.now = door.now.plus(FRAME_MS);
         door.give(nobody_known(1));
@@ -284,7 +324,8 @@ fn enrolment_takes_spaced_views_of_one_person() {
     door.give(Input::EnrolStored(Some(SubjectId(4))));
     assert_eq!(door.slug(), "enrolled");
     assert_eq!(door.session.enrolment(), Enrolment::Done { id: SubjectId(4) });
-    assert_eq!(door.log, [EventKind::Enrolled { subject: SubjectId(4), templates: 5 }]);
+    let started = EventKind::EnrolStarted { by: Authority::CommandLine };
+    assert_eq!(door.log, [started, EventKind::Enrolled { subject: SubjectId(4), templates: 5 }]);
     door.wait(3_000);
     assert_eq!(door.slug(), "idle");
 }
@@ -293,7 +334,7 @@ fn enrolment_takes_spaced_views_of_one_person() {
 fn enrolment_is_given_up_with_a_reason() {
     // Two people taking turns.
     let mut door = Door::new();
-    door.give(Input::StartEnrol(name("Ada")));
+    door.give(order("Ada"));
     for frame in 0..60 {
         door.now = door.now.plus(450);
         door.give(nobody_known(if frame == 0 { 1 } else { 2 + frame % 2 }));
@@ -301,7 +342,7 @@ fn enrolment_is_given_up_with_a_reason() {
     assert_eq!(door.session.enrolment(), Enrolment::Failed(EnrolFailure::NotOnePerson));
     // Someone who is enrolled.
     let mut door = Door::new();
-    door.give(Input::StartEnrol(name("Ada again")));
+    door.give(order("Ada again"));
     for _ in 0..4 {
         door.see(1, 0.8, 5);
     }
@@ -312,12 +353,12 @@ fn enrolment_is_given_up_with_a_reason() {
     assert!(!door.released, "enrolling never opens the door");
     // Nobody comes.
     let mut door = Door::new();
-    door.give(Input::StartEnrol(name("Bo")));
+    door.give(order("Bo"));
     door.wait(60_000);
     assert_eq!(door.session.enrolment(), Enrolment::Failed(EnrolFailure::TimedOut));
     // The disk is full.
     let mut door = Door::new();
-    door.give(Input::StartEnrol(name("Cem")));
+    door.give(order("Cem"));
     for _ in 0..40 {
         door.now = door.now.plus(FRAME_MS);
         door.give(nobody_known(1));
@@ -347,7 +388,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => Just(Input::Seen(Sighting::Unusable(Unusable::NoFace))),
         1 => any::<bool>().prop_map(|ok| Input::Camera { ok }),
         1 => any::<bool>().prop_map(|open| Input::Contacts(InputState { door_open: Some(open), ..InputState::default() })),
-        1 => Just(Input::StartEnrol(name("X"))),
+        1 => Just(order("X")),
         1 => Just(Input::CancelEnrol),
         1 => any::<bool>().prop_map(|ok| Input::EnrolStored(ok.then_some(SubjectId(2)))),
         1 => Just(Input::LockFault),

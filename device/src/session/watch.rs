@@ -1,6 +1,6 @@
 //! From a probe to a verdict: who is it, may that person enter now, and what is still asked for.
 
-use facelatch_shared::access::PinHash;
+use facelatch_shared::access::{Authority, PinHash, Role};
 use facelatch_shared::decision::Verdict;
 use facelatch_shared::event::{EventKind, Refusal};
 use facelatch_shared::gallery::Candidate;
@@ -8,6 +8,7 @@ use facelatch_shared::observation::TrackId;
 use facelatch_shared::person::{Name, PersonState};
 use facelatch_shared::time::Millis;
 
+use super::enrol::EnrolOrder;
 use super::{Action, Actions, Known, Matched, Phase, Session, TELL_MS, push};
 use crate::config::SecondFactor;
 use crate::display::{NotNow, Screen, ServiceReason};
@@ -18,16 +19,30 @@ pub(super) struct Pending {
     pub(super) name: Name,
     pub(super) candidate: Candidate,
     pub(super) pin: Option<PinHash>,
+    pub(super) purpose: Purpose,
+}
+
+/// What somebody is recognised for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To go in.
+    Enter,
+    /// To have somebody enrolled.
+    Enrol,
 }
 
 impl Session {
     pub(super) fn probe(&mut self, now: Millis, matched: &Matched, actions: &mut Actions) {
         self.hints.probe(now);
-        let ready = self.lock_ok && self.alarm.is_none() && !self.attempts.barred;
+        // Whoever reaches into the case could drive the lock's wires: until it is shut, the door looks at nobody.
+        let ready = self.lock_ok && self.alarm.is_none() && !self.contacts.tamper && !self.attempts.barred;
         match &mut self.phase {
             Phase::Watching if ready => self.weigh(now, matched, actions),
+            Phase::Summoning(_) if ready && self.policy.enrol.administrator_face => {
+                self.weigh(now, matched, actions);
+            }
             Phase::Challenging(_) if ready => self.turning(now, matched, actions),
-            Phase::Enrolling(enrolling) if !enrolling.storing => self.take_view(now, matched, actions),
+            Phase::Enrolling(enrolling) if enrolling.takes_views() => self.take_view(now, matched, actions),
             _ => {}
         }
     }
@@ -57,15 +72,20 @@ impl Session {
         if known.state != PersonState::Active {
             return Err(Refusal::Suspended);
         }
+        let purpose = match self.phase {
+            Phase::Summoning(_) if known.rights.role == Role::Administrator => Purpose::Enrol,
+            Phase::Summoning(_) => return Err(Refusal::NotAdministrator),
+            _ => Purpose::Enter,
+        };
         self.policy.calendar.check(&known.rights, self.local)?;
-        if self.passes_back(now, candidate.subject) {
+        if purpose == Purpose::Enter && self.passes_back(now, candidate.subject) {
             return Err(Refusal::PassedBack);
         }
         let pin = known.rights.pin.clone();
         if self.policy.second_factor == SecondFactor::Pin && pin.is_none() {
             return Err(Refusal::NoPin);
         }
-        Ok(Pending { name: known.name.clone(), candidate, pin })
+        Ok(Pending { name: known.name.clone(), candidate, pin, purpose })
     }
 
     /// The next thing that is asked for, or the door.
@@ -87,7 +107,12 @@ impl Session {
     }
 
     pub(super) fn admit(&mut self, now: Millis, pending: Pending, actions: &mut Actions) {
-        let Pending { name, candidate: Candidate { subject, similarity }, .. } = pending;
+        let Pending { name, candidate: Candidate { subject, similarity }, purpose, .. } = pending;
+        if purpose == Purpose::Enrol {
+            self.attempts.succeeded();
+            let order = EnrolOrder { name: None, by: Authority::Administrator(subject), agreed: false };
+            return self.start_enrol(now, order, actions);
+        }
         let threshold = self.policy.rule.threshold;
         push(actions, Action::Log(EventKind::Granted { subject, similarity, threshold }));
         self.attempts.succeeded();
@@ -138,6 +163,7 @@ fn told(reason: Refusal) -> Screen {
         Refusal::PassedBack => Screen::NotNow(NotNow::PassedBack),
         Refusal::NotLive => Screen::NotNow(NotNow::NotLive),
         Refusal::NotTurned => Screen::NotNow(NotNow::NotTurned),
+        Refusal::NotAdministrator => Screen::NotNow(NotNow::NotAdministrator),
         _ => Screen::NotRecognised,
     }
 }

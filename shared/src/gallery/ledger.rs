@@ -249,6 +249,12 @@ impl Ledger {
         }
     }
 
+    /// The number that the next person gets.
+    #[must_use]
+    pub const fn next_id(&self) -> SubjectId {
+        SubjectId(self.next_subject)
+    }
+
     /// Whether most of the journal is history: records that a fresh one would not hold.
     #[must_use]
     pub fn wants_compaction(&self) -> bool {

@@ -12,7 +12,7 @@ use facelatch_device::camera::pace::Pace;
 use facelatch_device::camera::scene::{Picture, Scene};
 use facelatch_device::camera::{Camera, CameraError, PixelFormat, RawFrame};
 use facelatch_device::clock::{Clock, SimClock};
-use facelatch_device::config::Config;
+use facelatch_device::config::{Config, Poses};
 use facelatch_device::control::{Client, Limits, Server, State, ToSession};
 use facelatch_device::daemon::{Rules, rules_at};
 use facelatch_device::demo::photos::Photo;
@@ -257,6 +257,8 @@ fn config(folder: &Path, models: &Path, keep_chips: bool) -> Config {
     config.door.state_dir = folder.join("state");
     config.models.dir = models.to_owned();
     config.enrol.keep_chips = keep_chips;
+    // One still photograph enrols.
+    config.enrol.poses = Poses::Front;
     config.session.open_s = 1;
     config
 }

@@ -263,6 +263,8 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::ModelsActivated { .. } => "models_activated",
         EventKind::ModelsConfirmed { .. } => "models_confirmed",
         EventKind::ModelsRolledBack { .. } => "models_rolled_back",
+        EventKind::Tampered => "tampered",
+        EventKind::TamperCleared => "tamper_cleared",
         _ => "unknown",
     }
 }
@@ -284,6 +286,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::PassedBack => "passed_back",
         Refusal::NotLive => "not_live",
         Refusal::NotTurned => "not_turned",
+        Refusal::NotAdministrator => "not_administrator",
         _ => "unknown",
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use facelatch_shared::event::EnrolFailure;
 use facelatch_shared::person::{Name, SubjectId};
+use facelatch_shared::pose::View;
 use facelatch_shared::protocol::{Enrolment, Request, Response};
 
 use super::super::daemon::stop_on_signal;
@@ -17,16 +18,19 @@ use crate::config::Config;
 
 /// Enrol the person who stands at the door.
 ///
-/// The running door takes several views and stores them when they agree with each other. Ask the person to look at the camera, and
-/// to turn the head a little between two views. Ctrl-C calls it off.
+/// The running door asks for views from several sides on its panel, and stores the best of them when they agree with each other. It warns of
+/// somebody who looks much alike. Ctrl-C calls it off.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The person's name, shown on the panel
     #[arg(required_unless_present = "cancel")]
     name: Option<Name>,
+    /// The person has agreed to your text (enrol.consent) already: the door does not ask, and records it
+    #[arg(long)]
+    agreed: bool,
     /// Call off the enrolment that is under way
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with_all = ["name", "agreed"])]
     cancel: bool,
 }
 
@@ -36,17 +40,41 @@ pub(super) fn run(args: &Args, config: &Config, json: bool) -> Result<(), Failur
         call_off(&mut door)?;
         return if json { Ok(()) } else { print("No enrolment is under way any more.\n") };
     };
-    match door.ask(Request::Enrol { name: name.clone() })? {
+    let name = name.clone();
+    let order = match args.agreed {
+        true => Request::EnrolAgreed { name: name.clone() },
+        false => Request::Enrol { name: name.clone() },
+    };
+    match door.ask(order)? {
         Response::Done | Response::Enrolment(_) => {}
         _ => return Err(unexpected()),
     }
-    let limit = Duration::from_secs(u64::from(config.enrol.timeout_s)) + SLACK;
-    let id = follow(&mut door, limit, stop_on_signal()?.as_ref())?;
+    // Once to agree, once for the views.
+    let limit = 2 * Duration::from_secs(u64::from(config.enrol.timeout_s)) + SLACK;
+    let Done { id, front_only, lookalike } = follow(&mut door, limit, stop_on_signal()?.as_ref())?;
+    if front_only {
+        eprintln!(
+            "note: only views from the front were to be had; `facelatchd people erase {}` and a second try may bring the others",
+            id.0
+        );
+    }
+    if let Some(other) = lookalike {
+        eprintln!(
+            "warning: this person looks much like {other}: the door may refuse both as ambiguous, or take one for the other; a second factor helps"
+        );
+    }
     Changed { id: id.0, name: name.to_string(), change: "enrolled" }.print(json)
 }
 
+/// How an enrolment ended well.
+struct Done {
+    id: SubjectId,
+    front_only: bool,
+    lookalike: Option<SubjectId>,
+}
+
 /// Shows the progress until the enrolment has ended. Ctrl-C calls it off, and its end is still waited for.
-fn follow(door: &mut Door, limit: Duration, stop: &AtomicBool) -> Result<SubjectId, Failure> {
+fn follow(door: &mut Door, limit: Duration, stop: &AtomicBool) -> Result<Done, Failure> {
     let mut progress = Progress::new();
     let started = Instant::now();
     loop {
@@ -54,10 +82,20 @@ fn follow(door: &mut Door, limit: Duration, stop: &AtomicBool) -> Result<Subject
             return Err(unexpected());
         };
         match enrolment {
-            Enrolment::Running { taken, wanted } => progress.show(taken, wanted),
+            Enrolment::Running { taken, wanted } => progress.show(line(taken, wanted, None)),
+            Enrolment::Guided { taken, wanted, view } => progress.show(line(taken, wanted, Some(view))),
+            Enrolment::AskingConsent => {
+                progress.show(
+                    "the panel asks the person to agree: # on the keypad, or the service button".into(),
+                );
+            }
             Enrolment::Done { id } => {
                 progress.end();
-                return Ok(id);
+                return Ok(Done { id, front_only: false, lookalike: None });
+            }
+            Enrolment::DoneNoting { id, front_only, lookalike } => {
+                progress.end();
+                return Ok(Done { id, front_only, lookalike });
             }
             Enrolment::Failed(reason) => {
                 progress.end();
@@ -91,7 +129,7 @@ fn call_off(door: &mut Door) -> Result<(), Failure> {
 /// One line on a terminal that is written over, one line a change elsewhere.
 struct Progress {
     terminal: bool,
-    shown: Option<(u8, u8)>,
+    shown: Option<String>,
 }
 
 impl Progress {
@@ -99,16 +137,15 @@ impl Progress {
         Self { terminal: std::io::stderr().is_terminal(), shown: None }
     }
 
-    fn show(&mut self, taken: u8, wanted: u8) {
-        if self.shown == Some((taken, wanted)) {
+    fn show(&mut self, text: String) {
+        if self.shown.as_ref() == Some(&text) {
             return;
         }
-        self.shown = Some((taken, wanted));
         let mut err = std::io::stderr().lock();
-        let text = line(taken, wanted);
         // Progress that cannot be shown stops nothing.
         let _ = if self.terminal { write!(err, "\r\x1b[K{text}") } else { writeln!(err, "{text}") };
         let _ = err.flush();
+        self.shown = Some(text);
     }
 
     fn end(&self) {
@@ -118,11 +155,16 @@ impl Progress {
     }
 }
 
-fn line(taken: u8, wanted: u8) -> String {
-    let what = match wanted.saturating_sub(taken) {
-        0 => "hold on, the views are being stored",
-        _ if taken == 0 => "look straight at the camera, an arm's length away",
-        _ => "turn the head a little, and look at the camera again",
+fn line(taken: u8, wanted: u8, view: Option<View>) -> String {
+    let what = match (wanted.saturating_sub(taken), view) {
+        (0, _) => "hold on, the views are being stored",
+        (_, Some(View::Front)) => "look straight at the camera, an arm's length away",
+        (_, Some(View::Left)) => "turn the head a little to your left",
+        (_, Some(View::Right)) => "turn the head a little to your right",
+        (_, Some(View::Up)) => "raise the chin a little",
+        (_, Some(View::Down)) => "lower the chin a little",
+        (_, None) if taken == 0 => "look straight at the camera, an arm's length away",
+        (_, None) => "turn the head a little, and look at the camera again",
     };
     let bar: String = (0..wanted).map(|n| if n < taken { '#' } else { '.' }).collect();
     format!("[{bar}] {taken} of {wanted} views: {what}")
@@ -144,6 +186,7 @@ fn given_up(reason: EnrolFailure) -> Failure {
         EnrolFailure::Storage => Failure::failed("the gallery could not be written; nobody is enrolled")
             .hint("look at the disk's free space and at the daemon's log"),
         EnrolFailure::Cancelled => Failure::failed("the enrolment was called off; nobody is enrolled"),
+        EnrolFailure::NoConsent => refused("the person did not agree; nobody is enrolled"),
         _ => Failure::failed("the enrolment was given up; nobody is enrolled")
             .hint("the door is newer than this program and knows why"),
     }
@@ -164,9 +207,16 @@ mod tests {
 
     #[test]
     fn each_step_says_what_to_do() {
-        assert_eq!(line(0, 5), "[.....] 0 of 5 views: look straight at the camera, an arm's length away");
-        assert_eq!(line(2, 5), "[##...] 2 of 5 views: turn the head a little, and look at the camera again");
-        assert_eq!(line(5, 5), "[#####] 5 of 5 views: hold on, the views are being stored");
+        assert_eq!(
+            line(0, 5, None),
+            "[.....] 0 of 5 views: look straight at the camera, an arm's length away"
+        );
+        assert_eq!(
+            line(2, 5, None),
+            "[##...] 2 of 5 views: turn the head a little, and look at the camera again"
+        );
+        assert_eq!(line(1, 5, Some(View::Left)), "[#....] 1 of 5 views: turn the head a little to your left");
+        assert_eq!(line(5, 5, None), "[#####] 5 of 5 views: hold on, the views are being stored");
     }
 
     #[test]

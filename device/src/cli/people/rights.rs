@@ -1,20 +1,16 @@
 //! `facelatchd people permit` and `people show`: what a person may do, until when, and at which hours.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
-use facelatch_shared::access::{Authority, Label, PinHash, Role};
+use facelatch_shared::access::{Authority, Label, Role};
 use facelatch_shared::protocol::{Request, Response, RightsChange, RightsRow};
 use facelatch_shared::schedule::Day;
 use serde::Serialize;
 
 use super::super::door::{Door, unexpected};
-use super::super::output::{print, print_json};
+use super::super::output::{print, print_json, read_pin};
 use super::super::text::seconds;
 use super::super::{Failure, FailureKind};
 use super::{Changed, Id, name_of};
 use crate::config::Config;
-use crate::pin::Pin;
-use crate::store::SystemEntropy;
 
 /// Set what a person may do, and when.
 ///
@@ -24,7 +20,7 @@ use crate::store::SystemEntropy;
 pub(super) struct PermitArgs {
     /// Whom, as `people list` shows it: 3 or #3
     id: Id,
-    /// Is an administrator: recorded, nothing asks for it yet
+    /// Is an administrator, whose face begins enrolments at the door
     #[arg(long, conflicts_with = "member")]
     administrator: bool,
     /// May enter, and nothing else
@@ -108,18 +104,6 @@ pub(super) fn permit(args: PermitArgs, config: &Config, json: bool) -> Result<()
     let name = name_of(&mut door, id)?;
     door.order(Request::SetRights { id, change })?;
     Changed { id: id.0, name, change: "changed" }.print(json)
-}
-
-/// Reads a PIN from standard input and hashes it here, so that it goes no further.
-fn read_pin() -> Result<PinHash, Failure> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        eprintln!("PIN, 4 to 12 digits (shown as you type):");
-    }
-    let mut line = String::new();
-    stdin.lock().read_line(&mut line).map_err(Failure::failed)?;
-    let usage = |error| Failure::new(FailureKind::Usage, error);
-    Pin::parse(line.trim()).map_err(usage)?.hash(&mut SystemEntropy).map_err(Failure::failed)
 }
 
 pub(super) fn show(args: &ShowArgs, config: &Config, json: bool) -> Result<(), Failure> {
