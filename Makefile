@@ -36,6 +36,8 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
                               watches the lock from outside (a stage of `make test`).
   make fuzz                   Fuzz every reader of foreign bytes, SECONDS=60 each (a short part of it is in `make test`).
+  make image-test             The card's image: built twice, flashed to a file, booted in the emulator by UEFI from that file
+                              alone, with a damaged root, a slot that does not start, and power cuts at the first start.
   make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
   make soak                   100,000 replayed frames through the whole door: memory at start and end, frames lost,
@@ -49,7 +51,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz soak
+.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz soak image-test
 .DEFAULT_GOAL := help
 
 help:
@@ -85,6 +87,10 @@ test-board:
 fuzz:
 	@.ci/setup test
 	@.ci/fuzz $(SECONDS)
+image-test:
+	@.ci/setup image
+	@.ci/fetch demo
+	@.ci/image
 
 train-smoke:
 	@.ci/setup test && .ci/fetch demo && .ci/libtorch

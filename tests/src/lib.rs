@@ -58,3 +58,14 @@ pub fn photos(test: &str) -> Option<PathBuf> {
 pub fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
 }
+
+#[cfg(test)]
+mod tests {
+    use facelatch_device::config::{Config, PanelConfig};
+
+    #[test]
+    fn the_configuration_of_an_image_is_one_that_the_door_takes() {
+        let config = Config::parse(include_str!("../../trainer/src/image/board/door.toml")).unwrap();
+        assert!(matches!(config.panel, PanelConfig::Framebuffer { .. }) && config.lock.is_none());
+    }
+}

@@ -28,27 +28,38 @@ class Board:
     """A running board. Use as a context manager: leaving it ends the emulator."""
 
     def __init__(self, folder, kernel, initrd, seconds=300):
-        self.folder, self.seconds = Path(folder), seconds
+        folder = Path(folder)
+        state = folder / "state.img"
+        state.unlink(missing_ok=True)
+        with open(state, "wb") as image:
+            image.truncate(16 << 20)
+        subprocess.run([tool("mke2fs"), "-q", "-F", "-t", "ext4", str(state)], check=True)
+        self._start(folder, seconds, ["-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyAMA0 quiet panic=5",
+                                      "-drive", f"file={state},format=raw,if=none,id=state", "-device", "virtio-blk-pci,drive=state"])
+
+    def _start(self, folder, seconds, boot, clock=("-icount", "shift=0,sleep=on")):
+        """Starts the emulator; `boot` is what it boots from."""
+        self.folder, self.seconds = folder, seconds
         self.lines, self.relay, self.watchdog_bites = [], [], 0
         self._news = threading.Condition()
         self.log = open(self.folder / "serial.log", "w", buffering=1)
         for name in ("serial", "qmp", "qtest"):
             (self.folder / name).unlink(missing_ok=True)
-        state = self.folder / "state.img"
-        state.unlink(missing_ok=True)
-        with open(state, "wb") as image:
-            image.truncate(16 << 20)
-        subprocess.run([tool("mke2fs"), "-q", "-F", "-t", "ext4", str(state)], check=True)
         args = ["qemu-system-aarch64", "-M", "virt,gic-version=2", "-cpu", "cortex-a53", "-smp", "1", "-m", "512",
-                "-accel", "tcg,tb-size=256", "-icount", "shift=0,sleep=on",
-                "-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyAMA0 quiet panic=5",
-                "-nodefaults", "-display", "none", "-device", "virtio-gpu-pci,xres=480,yres=320",
-                "-drive", f"file={state},format=raw,if=none,id=state", "-device", "virtio-blk-pci,drive=state",
+                "-accel", "tcg,tb-size=256", *clock,
+                *boot, "-nodefaults", "-display", "none", "-device", "virtio-gpu-pci,xres=480,yres=320",
                 "-device", "i6300esb", "-action", "watchdog=reset",
                 "-chardev", f"socket,id=serial,path={self.folder}/serial,server=on,wait=on", "-serial", "chardev:serial",
                 "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off",
                 "-qtest", f"unix:{self.folder}/qtest,server=on,wait=off", "-qtest-log", "/dev/null"]
         self.emulator = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=open(self.folder / "qemu.log", "w"))
+        try:
+            self._connect_all()
+        except BaseException:
+            self.emulator.kill()
+            raise
+
+    def _connect_all(self):
         self._serial = self._connect("serial")
         self._qmp = self._connect("qmp").makefile("rw")
         self._qmp.readline()

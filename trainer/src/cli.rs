@@ -62,6 +62,10 @@ pub enum Command {
     Enrol(commands::enrol::Args),
     /// What happened at a door
     Log(commands::log::Args),
+    /// Build, sign and verify the image of a board's card
+    Image(commands::image::Args),
+    /// Write an image to a card, or to a file
+    Flash(commands::flash::Args),
     /// Compare a net's representations, of any length, by the metrics of the papers
     Metrics(commands::metrics::Args),
     /// Find the similarity that each false-match rate asks for
@@ -96,6 +100,8 @@ pub fn run() -> ExitCode {
         Command::People(args) => commands::people::run(&args),
         Command::Enrol(args) => commands::enrol::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Image(args) => commands::image::run(&args),
+        Command::Flash(args) => commands::flash::run(&args),
         Command::Metrics(args) => commands::metrics::run(&args),
         Command::Calibrate(args) => commands::calibrate::run(&args),
     };
@@ -179,6 +185,8 @@ Examples:
   facelatch enrol --name Ada ada1.jpg        enrol a person there
   facelatch evaluate lfw --images lfw --pairs pairs.txt
                                              accuracy on a benchmark of pairs
+  facelatch image build -o door.img          the image of a board's card
+  facelatch flash --list                     where it may be written
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a verification.";
 

@@ -7,6 +7,7 @@ pub mod contact_sheet;
 pub mod evaluate;
 pub mod bundle;
 pub mod remote;
+pub mod image;
 pub mod progress;
 #[cfg(feature = "train")]
 pub mod dataset;

@@ -92,6 +92,8 @@ pub enum Domain {
     Root,
     /// A receipt or an export of a door.
     Receipt,
+    /// What a card's image is.
+    Image,
 }
 
 impl Domain {
@@ -100,6 +102,7 @@ impl Domain {
             Self::Manifest => b"facelatch bundle manifest 1\0",
             Self::Root => b"facelatch root document 1\0",
             Self::Receipt => b"facelatch receipt 1\0",
+            Self::Image => b"facelatch image 1\0",
         };
         [prefix, bytes].concat()
     }

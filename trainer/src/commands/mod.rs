@@ -20,6 +20,8 @@ pub mod people;
 pub mod enrol;
 pub mod log;
 pub mod metrics;
+pub mod image;
+pub mod flash;
 pub mod calibrate;
 #[cfg(feature = "train")]
 pub mod quantize;
