@@ -217,13 +217,14 @@ const DOOR_TOML: &str = include_str!("board/door.toml");
 const INITTAB: &str = include_str!("board/inittab");
 const GROUPS: &str = "root:x:0:\nfacelatch:x:990:\nvideo:x:44:facelatch\ngpio:x:991:facelatch\nspi:x:992:facelatch\ninput:x:993:facelatch\n\
     watchdog:x:994:facelatch\n";
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("common", include_str!("board/common")),
     ("start", include_str!("board/start")),
     ("door", include_str!("board/door")),
     ("settle", include_str!("board/settle")),
     ("device", include_str!("board/device")),
     ("network", include_str!("board/network")),
+    ("stop", include_str!("board/stop")),
 ];
 
 #[cfg(test)]
