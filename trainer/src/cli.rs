@@ -46,6 +46,8 @@ pub enum Command {
     Evaluate(commands::evaluate::Args),
     /// Group pictures of people nobody has named
     Cluster(commands::cluster::Args),
+    /// Make a training set of a heap of pictures, step by step
+    Curate(commands::curate::Args),
     /// Make keys and root documents: who may sign for a door
     Keys(commands::keys::Args),
     /// Build, sign, inspect and verify bundles of models
@@ -92,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Parity(args) => commands::parity::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Cluster(args) => commands::cluster::run(&args),
+        Command::Curate(args) => commands::curate::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Bundle(args) => commands::bundle::run(&args),
         Command::Devices(args) => commands::devices::run(&args),

@@ -9,8 +9,8 @@ pub mod bundle;
 pub mod remote;
 pub mod image;
 pub mod progress;
-#[cfg(feature = "train")]
 pub mod dataset;
+pub mod curate;
 #[cfg(feature = "train")]
 pub mod model;
 #[cfg(feature = "train")]

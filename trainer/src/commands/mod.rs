@@ -10,6 +10,7 @@ pub mod train;
 pub mod align;
 pub mod evaluate;
 pub mod cluster;
+pub mod curate;
 pub mod keys;
 pub mod bundle;
 mod remote;

@@ -1,6 +1,6 @@
 //! People who must not be learnt from, because a benchmark measures with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -10,7 +10,8 @@ use super::manifest::Row;
 /// Names from evaluation lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excluded {
-    names: BTreeSet<String>,
+    /// How a name was spelled, by its letters alone.
+    names: BTreeMap<String, String>,
 }
 
 impl Excluded {
@@ -19,7 +20,7 @@ impl Excluded {
     /// # Errors
     /// [`ExcludeError`] when a file cannot be read or names nobody.
     pub fn read(paths: &[PathBuf]) -> Result<Self, ExcludeError> {
-        let mut names = BTreeSet::new();
+        let mut names = BTreeMap::new();
         for path in paths {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ExcludeError::Unreadable { path: path.clone(), source })?;
@@ -44,6 +45,11 @@ impl Excluded {
         self.names.is_empty()
     }
 
+    /// The names as the lists spell them.
+    pub fn spelled(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(String::as_str)
+    }
+
     /// Marks the rows that may be learnt from, and says who is left out: (identities, pictures).
     #[must_use]
     pub fn allow(&self, rows: &[Row]) -> (Vec<bool>, usize, usize) {
@@ -51,7 +57,7 @@ impl Excluded {
         let allowed: Vec<bool> = rows
             .iter()
             .map(|row| match &row.identity {
-                Some(name) if self.names.contains(&plain(name)) => {
+                Some(name) if self.names.contains_key(&plain(name)) => {
                     dropped.insert(name.as_str());
                     false
                 }
@@ -69,14 +75,14 @@ fn plain(name: &str) -> String {
 }
 
 /// Words between numbers are names: numbers count pictures.
-fn names_in(line: &str) -> Vec<String> {
+fn names_in(line: &str) -> Vec<(String, String)> {
     let number = |word: &str| word.chars().all(|c| c.is_ascii_digit());
     let words: Vec<&str> = line.split_whitespace().collect();
     words
         .split(|word| number(word))
         .filter(|name| !name.is_empty())
-        .map(|name| plain(&name.concat()))
-        .filter(|name| !name.is_empty())
+        .map(|name| (plain(&name.concat()), name.join(" ")))
+        .filter(|(name, _)| !name.is_empty())
         .collect()
 }
 
@@ -118,6 +124,7 @@ mod tests {
             write("names.txt", "Zoe Saldana\n"),
         ];
         let excluded = Excluded::read(&lists).unwrap();
+        assert!(excluded.spelled().any(|name| name == "Zoe Saldana"));
         assert_eq!(excluded.len(), 5);
         let row = |name: &str| Row {
             shard: "s.tar".into(),

@@ -148,7 +148,11 @@ impl Pictures {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bytes(&self, row: usize) -> Result<Vec<u8>, String> {
+    /// The bytes of a row's file, as they are.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn bytes(&self, row: usize) -> Result<Vec<u8>, String> {
         match &self.places[row] {
             Place::File(path) => std::fs::read(path).map_err(|e| e.to_string()),
             Place::Tar { archive, offset, length } => {
@@ -176,7 +180,8 @@ fn is_archive(name: &str) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("tar") || e.eq_ignore_ascii_case("zip"))
 }
 
-fn is_picture(name: &str) -> bool {
+/// Whether a file's name says that it is a picture that can be decoded.
+pub(crate) fn is_picture(name: &str) -> bool {
     let extension = Path::new(name).extension().map(|e| e.to_string_lossy().to_lowercase());
     extension.is_some_and(|e| ["jpg", "jpeg", "png", "webp"].contains(&e.as_str()))
 }
