@@ -12,6 +12,8 @@ FACES  ?=
 CAMERA ?=
 # For `make bench`: how often each side runs, in turn.
 ROUNDS ?= 5
+# And which detector is ours there.
+DETECTOR ?= yunet
 # For `make fuzz`: how long each target runs.
 SECONDS ?= 60
 # For `make soak`.
@@ -39,7 +41,8 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
   make image-test             The card's image: built twice, flashed to a file, booted in the emulator by UEFI from that file
                               alone, with a damaged root, a slot that does not start, and power cuts at the first start.
   make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
-  make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames.
+  make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames, and of the door's
+                              own detector, fiducials and alignments beside YuNet. DETECTOR=detector takes ours.
   make soak                   100,000 replayed frames through the whole door: memory at start and end, frames lost,
                               decisions, time of each stage. FRAMES=10000 for less.
   make device                 facelatchd for the board, fully optimized: aarch64 Linux, or 32 bits by
@@ -98,7 +101,8 @@ train-smoke:
 
 bench: models
 	tests/bench/opencv_compare.py --rounds $(ROUNDS) --models $(MODELS) --json $(TARGET_DIR)/bench/stages.json -- \
-		$(TARGET_DIR)/release/facelatchd bench-stages --json --models $(MODELS) --frames
+		$(TARGET_DIR)/release/facelatchd bench-stages --json --models $(MODELS) --detector $(DETECTOR) --frames
+	cargo bench -p facelatch-tests --no-default-features --bench eyes
 
 # A long run of the whole door on replayed frames; exit code 1 when memory grew, or a frame, an event or a decision is missing.
 soak: models

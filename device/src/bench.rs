@@ -17,6 +17,9 @@ pub struct BenchArgs {
     /// The folder with the models' manifest.toml
     #[arg(long, value_name = "DIR", default_value = "target/models")]
     pub models: PathBuf,
+    /// The detector's name in the manifest
+    #[arg(long, value_name = "NAME", default_value = "yunet")]
+    pub detector: String,
     /// Passes over the pictures, after one of warming up
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub repeats: u32,
@@ -53,7 +56,7 @@ pub struct Stage {
 pub fn stages(args: &BenchArgs) -> Result<Report, BenchError> {
     let models = Config::default().models;
     let size = (models.detector_width_px, models.detector_height_px);
-    let mut eyes = Eyes::load(&args.models, &models.detector, &models.embedder, Gate::OPEN, size)?;
+    let mut eyes = Eyes::load(&args.models, &args.detector, &models.embedder, Gate::OPEN, size)?;
     let mut photos = Vec::new();
     for path in pictures_in(&args.frames)? {
         photos.push(Photo::open(&path)?);

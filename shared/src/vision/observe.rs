@@ -90,7 +90,7 @@ impl Eyes {
         Ok(self)
     }
 
-    /// Looks at frame number `seq`, taken `at`. The door attends to the largest face. `decode_us` and `match_us` stay zero: those
+    /// Looks at frame number `seq`, taken `at`. The door attends to one face ([`attend`]). `decode_us` and `match_us` stay zero: those
     /// stages are the caller's.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Eyes {
         let mut timings = StageTimings::default();
         let faces = timed(&mut timings.detect_us, || self.detector.find(frame))?;
         let tracks = timed(&mut timings.quality_us, || self.tracker.update(&faces, at));
-        let attended = match attend(&faces) {
+        let attended = match attend(&faces, frame.width_px()) {
             Ok(index) => self.probe(frame, &faces[index], tracks[index], &mut timings)?,
             Err(reason) => Err(reason),
         };
@@ -238,20 +238,28 @@ impl Eyes {
     }
 }
 
-/// Which of `faces` the door attends to: the one whose eyes are farthest apart, unless another comes near it.
+/// Which of `faces`, in a frame `width_px` wide, the door attends to: the one whose eyes are farthest apart, where a face counts for less
+/// the farther it is from the middle, unless another comes near it. Sideways only: people differ in height.
 ///
 /// # Errors
-/// [`Unusable::NoFace`] for none, [`Unusable::SeveralFaces`] when a second face has more than [`RIVAL_SHARE`] of its eye distance.
-pub fn attend(faces: &Faces) -> Result<usize, Unusable> {
-    let size = |index: usize| faces[index].landmarks.eye_distance_px();
-    let largest = (0..faces.len()).max_by(|&a, &b| size(a).total_cmp(&size(b))).ok_or(Unusable::NoFace)?;
-    let rivals = (0..faces.len()).any(|i| i != largest && size(i) > RIVAL_SHARE * size(largest));
-    if rivals { Err(Unusable::SeveralFaces) } else { Ok(largest) }
+/// [`Unusable::NoFace`] for none, [`Unusable::SeveralFaces`] when a second face counts for more than [`RIVAL_SHARE`] of the first.
+pub fn attend(faces: &Faces, width_px: usize) -> Result<usize, Unusable> {
+    let half = (width_px as f32 / 2.0).max(1.0);
+    let weight = |index: usize| {
+        let aside = ((faces[index].bbox.centre().x - half) / half).abs().min(1.0);
+        faces[index].landmarks.eye_distance_px() * (1.0 - EDGE_LOSS * aside)
+    };
+    let first = (0..faces.len()).max_by(|&a, &b| weight(a).total_cmp(&weight(b))).ok_or(Unusable::NoFace)?;
+    let rivals = (0..faces.len()).any(|i| i != first && weight(i) > RIVAL_SHARE * weight(first));
+    if rivals { Err(Unusable::SeveralFaces) } else { Ok(first) }
 }
 
-/// Share of the largest face's eye distance above which a second face makes the frame ambiguous: somebody within about 1.7 times
-/// the distance of the first.
+/// Share of the attended face's weight above which a second face makes the frame ambiguous: in the middle, somebody within about 1.7
+/// times the distance of the first.
 pub const RIVAL_SHARE: f32 = 0.6;
+
+/// What a face at the picture's left or right edge loses of its weight.
+pub const EDGE_LOSS: f32 = 0.3;
 
 /// Runs `work` and adds its time to `microseconds`.
 fn timed<T>(microseconds: &mut u32, work: impl FnOnce() -> T) -> T {
@@ -342,17 +350,22 @@ mod tests {
     }
 
     #[test]
-    fn a_far_second_face_does_not_disturb() {
-        let face = |x: f32, eyes: f32| {
+    fn a_far_second_face_does_not_disturb_and_one_in_the_middle_counts_for_more() {
+        let face = |&(x, eyes): &(f32, f32)| {
             let mut landmarks = Landmarks5([Point::new(x, 50.0); 5]);
             landmarks.0[1].x += eyes;
-            Detection { bbox: BoxPx::default(), landmarks, score: 0.9 }
+            let bbox = BoxPx { x: x - eyes, y: 0.0, w: 2.0 * eyes, h: 3.0 * eyes };
+            Detection { bbox, landmarks, score: 0.9 }
         };
-        let faces = |sizes: &[f32]| sizes.iter().map(|&s| face(s * 3.0, s)).collect::<Faces>();
-        assert_eq!(attend(&faces(&[])), Err(Unusable::NoFace));
-        assert_eq!(attend(&faces(&[20.0, 40.0, 10.0])), Ok(1));
-        assert_eq!(attend(&faces(&[25.0, 40.0])), Err(Unusable::SeveralFaces));
-        assert_eq!(attend(&faces(&[40.0, 40.0])), Err(Unusable::SeveralFaces));
+        let chosen = |faces: &[(f32, f32)]| attend(&faces.iter().map(face).collect(), 640);
+        assert_eq!(chosen(&[]), Err(Unusable::NoFace));
+        assert_eq!(chosen(&[(320.0, 20.0), (300.0, 40.0), (340.0, 10.0)]), Ok(1));
+        assert_eq!(chosen(&[(320.0, 25.0), (300.0, 40.0)]), Err(Unusable::SeveralFaces));
+        assert_eq!(chosen(&[(40.0, 40.0), (600.0, 40.0)]), Err(Unusable::SeveralFaces));
+        // The same two sizes: at the edge the second is passed over, and whoever stands in the middle is attended to.
+        assert_eq!(chosen(&[(630.0, 25.0), (320.0, 40.0)]), Ok(1));
+        assert_eq!(chosen(&[(320.0, 30.0), (0.0, 25.0)]), Ok(0));
+        assert_eq!(attend(&[(0.0, f32::NAN)].iter().map(face).collect(), 0), Ok(0));
     }
 
     #[test]

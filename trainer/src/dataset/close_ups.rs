@@ -87,6 +87,23 @@ enum Place {
     Scene(u32),
 }
 
+/// A face on its canvas.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a> {
+    /// Its row in the manifest.
+    pub row: u32,
+    /// `[128, 128, 3]`, RGB 0–255.
+    pub pixels: &'a [u8],
+    /// The teacher's points, in pixels of the canvas.
+    pub points: [[f32; 2]; POINTS],
+    /// Points that nobody can see.
+    pub hidden: [bool; POINTS],
+    /// Points that lie on the canvas: of the others the teacher knew no more than we do.
+    pub known: [bool; POINTS],
+    /// Whether nose and mouth are under a mask.
+    pub masked: bool,
+}
+
 /// Every usable face, and the pictures they lie in.
 #[derive(Debug, Clone)]
 pub struct CloseUps {
@@ -156,6 +173,18 @@ impl CloseUps {
         }
         self.scenes = scenes;
         self
+    }
+
+    /// The faces that lie on canvases, as they are: to measure a net through the door's own code.
+    pub fn plain(&self) -> impl Iterator<Item = Plain<'_>> {
+        self.faces.iter().filter_map(|face| {
+            let Place::Canvas(row) = face.place else { return None };
+            let pixels = self.canvases.canvas(row as usize);
+            let canvas = PictureRef { width: CANVAS_PX, height: CANVAS_PX, pixels };
+            let known = face.label.points.map(|[x, y]| canvas.holds(x, y, 1.0));
+            let masked = UNDER_A_MASK.iter().all(|&k| face.hidden[k]);
+            Some(Plain { row, pixels, points: face.label.points, hidden: face.hidden, known, masked })
+        })
     }
 
     /// Number of faces.
@@ -305,8 +334,9 @@ fn canvas_to_crop([x, y]: [f32; 2]) -> [f32; 2] {
     [(x - cx) / CROP_SCALE + half, (y - cy) / CROP_SCALE + half]
 }
 
-/// The canonical landmarks on the canvas.
-fn canvas_landmarks() -> Landmarks5 {
+/// Where the five landmarks of every face lie on its canvas.
+#[must_use]
+pub fn canvas_landmarks() -> Landmarks5 {
     Landmarks5(CANONICAL_112.0.map(|p| Point::new(p.x + EDGE, p.y + EDGE)))
 }
 
@@ -418,6 +448,19 @@ mod tests {
             }
             assert!(checked > 40);
         }
+    }
+
+    #[test]
+    fn plain_faces_are_those_of_the_canvases_with_what_is_known_of_them() {
+        let mut ups = one_face();
+        ups.faces[0].label.points[8] = [64.0, 130.0];
+        UNDER_A_MASK.iter().for_each(|&k| ups.faces[0].hidden[k] = true);
+        let mut elsewhere = ups.faces[0].clone();
+        elsewhere.place = Place::Scene(0);
+        ups.faces.push(elsewhere);
+        let plain: Vec<Plain<'_>> = ups.plain().collect();
+        assert_eq!((plain.len(), plain[0].row, plain[0].pixels.len()), (1, 0, CANVAS_PX * CANVAS_PX * 3));
+        assert!(plain[0].masked && !plain[0].known[8] && plain[0].known[30]);
     }
 
     #[test]

@@ -48,10 +48,7 @@ impl Scene {
 /// # Errors
 /// [`SceneError`] naming the file and line.
 pub fn load(folder: &Path) -> Result<Vec<Scene>, SceneError> {
-    let path = folder.join("labels.csv");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| SceneError::Archive(ArchiveError { path: path.clone(), source }))?;
-    let rows = parse(&text).map_err(|(line, reason)| SceneError::Labels { path, line, reason })?;
+    let rows = labels(folder)?;
     let members = read_tar(&folder.join("scenes.tar"))?;
     rows.into_iter()
         .map(|row| {
@@ -61,6 +58,21 @@ pub fn load(folder: &Path) -> Result<Vec<Scene>, SceneError> {
             Ok(Scene { name: row.name, test: row.test, picture, faces: row.faces })
         })
         .collect()
+}
+
+/// Names of the scenes that are not kept for testing; no picture is decoded.
+///
+/// # Errors
+/// [`SceneError`] naming the file and line.
+pub fn training_names(folder: &Path) -> Result<Vec<String>, SceneError> {
+    Ok(labels(folder)?.into_iter().filter(|scene| !scene.test).map(|scene| scene.name).collect())
+}
+
+fn labels(folder: &Path) -> Result<Vec<Labelled>, SceneError> {
+    let path = folder.join("labels.csv");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| SceneError::Archive(ArchiveError { path: path.clone(), source }))?;
+    parse(&text).map_err(|(line, reason)| SceneError::Labels { path, line, reason })
 }
 
 /// What the rows of one picture say.

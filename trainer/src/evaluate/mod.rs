@@ -7,6 +7,9 @@ pub mod interval;
 pub mod operating_point;
 pub mod plot;
 pub mod detection;
+pub mod fiducials;
+#[cfg(feature = "train")]
+pub mod fiducials_curve;
 pub mod lfw;
 pub mod ytf;
 pub mod tracks;

@@ -1,5 +1,6 @@
 //! fiducials: 68 points on a crop of the face, taught by the face mesh's labels.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::student::{Student, planes, rate};
 use crate::dataset::close_ups::{CloseUpBatch, CloseUps, Vary};
 use crate::dataset::mesh::MeshLabels;
-use crate::dataset::{self, Order, scenes, shards};
+use crate::dataset::{self, Order, Row, scenes, shards};
 use crate::loss::fiducials as loss;
 use crate::model::fiducials::{Fiducials, POINTS};
 use crate::model::layers::Mode;
@@ -114,7 +115,7 @@ impl Settings for FiducialsSettings {
 pub struct Faces {
     /// To learn from: crops, and the training part of the scenes.
     pub train: CloseUps,
-    /// Crops of identities that are never learnt from.
+    /// Crops of people who are never learnt from, in crops or in scenes.
     pub held_out: CloseUps,
     /// Identities in the two parts.
     pub identities: [usize; 2],
@@ -147,16 +148,59 @@ impl Faces {
         let canvases = Arc::new(shards::load(&crops, &rows, 1, limit_mb << 20)?);
         let split = dataset::split::by_identity(&rows, &canvases.present, share, seed);
         let close = |wanted: &[u32]| CloseUps::of_canvases(Arc::clone(&canvases), &rows, wanted, &labels);
-        let mut train = close(&split.train);
+        let (mut train, mut held_out) = (close(&split.train), split.held_out);
         let scene_labels = teacher.join(SCENE_LABELS);
         if scene_labels.exists() {
             let labels = MeshLabels::read(&scene_labels).map_err(TrainError::recipe)?;
             let scenes = Arc::new(scenes::load(&data.join(SCENES)).map_err(TrainError::recipe)?);
+            let names = scenes.iter().filter(|scene| !scene.test).map(|scene| scene.name.as_str());
+            held_out = without_people_of(names, &rows, held_out);
             train = train.with_scenes(scenes, &labels, |scene| !scene.test);
         }
-        let identities = [split.train_identities, split.held_out_identities];
-        Ok(Self { train, held_out: close(&split.held_out), identities })
+        let held_out = close(&held_out);
+        Ok(Self { train, held_out, identities: [split.train_identities, split.held_out_identities] })
     }
+}
+
+/// The faces that [`Faces::load`] holds out, without decoding the others.
+#[derive(Debug)]
+pub struct HeldOut {
+    /// The faces.
+    pub faces: CloseUps,
+    /// The rows that they count.
+    pub rows: Vec<Row>,
+}
+
+impl HeldOut {
+    /// Loads them.
+    ///
+    /// # Errors
+    /// [`TrainError`] naming what is missing.
+    pub fn load(data: &Path, teacher: &Path, share: f64, seed: u64) -> Result<Self, TrainError> {
+        let crops = data.join(CROPS);
+        let rows = dataset::manifest::read(&crops)?;
+        let labels = MeshLabels::read(&teacher.join(CROP_LABELS)).map_err(TrainError::recipe)?;
+        let mut wanted = dataset::split::by_identity(&rows, &vec![true; rows.len()], share, seed).held_out;
+        if teacher.join(SCENE_LABELS).exists() {
+            let names = scenes::training_names(&data.join(SCENES)).map_err(TrainError::recipe)?;
+            wanted = without_people_of(names.iter().map(String::as_str), &rows, wanted);
+        }
+        let rows: Vec<Row> = wanted.iter().map(|&row| rows[row as usize].clone()).collect();
+        let canvases = Arc::new(shards::load(&crops, &rows, 1, usize::MAX)?);
+        let wanted: Vec<u32> = (0..rows.len() as u32).collect();
+        Ok(Self { faces: CloseUps::of_canvases(canvases, &rows, &wanted, &labels), rows })
+    }
+}
+
+/// The rows of `wanted` whose person is in none of the scenes: a scene SET/FILE shows the person of the crop IDENTITY/FILE of that set.
+fn without_people_of<'a>(scenes: impl Iterator<Item = &'a str>, rows: &[Row], wanted: Vec<u32>) -> Vec<u32> {
+    let scenes: HashSet<&str> = scenes.collect();
+    let in_scene = |row: &&Row| {
+        let file = row.member.rsplit('/').next().unwrap_or_default();
+        scenes.contains(format!("{}/{file}", row.set).as_str())
+    };
+    let people: HashSet<String> = rows.iter().filter(in_scene).map(Row::split_key).collect();
+    wanted.into_iter().filter(|&row| !people.contains(&rows[row as usize].split_key())).collect()
 }
 
 /// The recipe.
@@ -306,4 +350,31 @@ fn tensors(batch: &CloseUpBatch, device: Device) -> (Tensor, [Tensor; 3]) {
     let crops = planes(&batch.pixels, CROP_PX).to_device(device);
     let points = rows(&batch.points, &[-1, POINTS, 2]);
     (crops, [points, rows(&batch.visible, &[-1, POINTS]), rows(&batch.known, &[-1, POINTS])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_held_out_who_is_in_a_scene_under_whatever_picture() {
+        let row = |set: &str, member: &str, identity: Option<&str>| Row {
+            shard: format!("{set}.tar"),
+            member: member.into(),
+            set: set.into(),
+            identity: identity.map(Into::into),
+            masked: false,
+        };
+        let rows = [
+            row("wild", "p1/a.webp", Some("p1")),
+            row("small", "p1/b.webp", Some("p1")),
+            row("wild", "p2/c.webp", Some("p2")),
+            row("web", "u/d.webp", None),
+            row("web", "u/e.webp", None),
+            row("small", "p3/c.webp", Some("p3")),
+        ];
+        let scenes = ["wild/a.webp", "web/d.webp", "wild/x.webp"];
+        let kept = without_people_of(scenes.into_iter(), &rows, (0..6).collect());
+        assert_eq!(kept, [2, 4, 5]);
+    }
 }

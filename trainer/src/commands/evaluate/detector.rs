@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use facelatch_shared::detection::{BoxPx, Detection, Point};
 use facelatch_shared::frame::RgbView;
-use facelatch_shared::vision::contract::{Manifest, ManifestEntry, ModelKind};
+use facelatch_shared::vision::contract::{ManifestEntry, ModelKind};
 use facelatch_shared::vision::detect::{Detector, MIN_SCORE};
 use image::{Rgb, RgbImage, imageops};
 use serde_json::json;
 
+use super::find;
 use crate::cli::{Failure, FailureKind};
 use crate::dataset::scenes::{self, Scene};
 use crate::evaluate::detection::{self, Middle, Report, Shot, Truth, Verdict};
@@ -65,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let pictures = args.middle.as_deref().map(pictures_in).transpose()?.unwrap_or_default();
     let mut columns = Vec::new();
     for name in &args.detector {
-        let (dir, entry) = find(&args.models, name)?;
+        let (dir, entry) = find(&args.models, name, ModelKind::Detector)?;
         for &input in &args.input {
             // Faint faces too: the curve needs them.
             let mut detector =
@@ -235,19 +236,6 @@ fn sheet(worst: Vec<Worst>) -> RgbImage {
         imageops::replace(&mut sheet, &tile, i64::from(column * TILE_PX), i64::from(row * TILE_PX));
     }
     sheet
-}
-
-fn find(dirs: &[PathBuf], name: &str) -> Result<(PathBuf, ManifestEntry), Failure> {
-    let failed = |e: facelatch_shared::vision::ManifestError| Failure::new(FailureKind::Failed, e);
-    let mut last = None;
-    for dir in dirs {
-        let manifest = Manifest::load(dir).map_err(failed)?;
-        match manifest.find(dir, name, ModelKind::Detector) {
-            Ok(entry) => return Ok((dir.clone(), entry.clone())),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.map_or_else(|| Failure::new(FailureKind::Usage, "name a model directory with --models"), failed))
 }
 
 /// Every picture one folder below `dir`, by name.

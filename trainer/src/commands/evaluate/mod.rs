@@ -7,6 +7,8 @@ mod identify;
 mod sensitivity;
 #[cfg(feature = "train")]
 mod detector;
+#[cfg(feature = "train")]
+mod fiducials;
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +50,10 @@ enum Command {
     #[cfg(feature = "train")]
     #[command(after_help = detector::HELP)]
     Detector(detector::Args),
+    /// How far a fiducials net's points are from the teacher's, on people it never saw
+    #[cfg(feature = "train")]
+    #[command(after_help = fiducials::HELP)]
+    Fiducials(fiducials::Args),
 }
 
 /// Does what `args` say.
@@ -63,6 +69,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Command::Sensitivity(args) => sensitivity::run(args),
         #[cfg(feature = "train")]
         Command::Detector(args) => detector::run(args),
+        #[cfg(feature = "train")]
+        Command::Fiducials(args) => fiducials::run(args),
     }
 }
 
@@ -152,6 +160,20 @@ pub(super) fn choose<'m>(
                 .hint("import one with facelatch models import")
         }),
     }
+}
+
+/// The model called `name` from the first of `dirs` that has it.
+#[cfg(feature = "train")]
+fn find(dirs: &[PathBuf], name: &str, kind: ModelKind) -> Result<(PathBuf, ManifestEntry), Failure> {
+    let failed = |e: facelatch_shared::vision::ManifestError| Failure::new(FailureKind::Failed, e);
+    let mut last = None;
+    for dir in dirs {
+        match Manifest::load(dir).map_err(failed)?.find(dir, name, kind) {
+            Ok(entry) => return Ok((dir.clone(), entry.clone())),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| Failure::new(FailureKind::Usage, "name a model directory with --models"), failed))
 }
 
 /// Detector and embedder as JSON.
