@@ -72,6 +72,7 @@ build:
 models: build
 	@.ci/fetch demo
 	$(TARGET_DIR)/release/facelatch models import --out $(MODELS)
+	$(TARGET_DIR)/release/facelatch models add models detector fiducials --out $(MODELS)
 
 test:
 	@.ci/test

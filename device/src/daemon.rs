@@ -95,14 +95,28 @@ pub fn rules_at(
     log: &EventLog,
     threshold: ThresholdSource,
 ) -> Result<Rules, ConfigError> {
+    let mut seed = [0; 16];
+    SystemEntropy.fill(&mut seed).map_err(|_| ConfigError::NoEntropy)?;
+    rules_asking(config, eyes, log, threshold, seed)
+}
+
+/// The same; the ways in which heads are to turn follow from `seed`, which nobody at a real door may know.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn rules_asking(
+    config: &Config,
+    eyes: &Eyes,
+    log: &EventLog,
+    threshold: ThresholdSource,
+    seed: [u8; 16],
+) -> Result<Rules, ConfigError> {
     let past = log.past();
     let wrong = |what| ConfigError::Invalid { path: "[access]".into(), what };
     let ask = config.liveness(eyes.finds_fiducials())? == LivenessMode::Challenge;
     if !ask {
         tracing::warn!("liveness is off: a photograph of a face opens this door");
     }
-    let mut seed = [0; 16];
-    SystemEntropy.fill(&mut seed).map_err(|_| ConfigError::NoEntropy)?;
     let timeout_s = config.liveness.timeout_s;
     let liveness = LivenessPolicy { ask, mirrored: config.camera.mirror, timeout_s, seed };
     let policy = Policy {

@@ -4,7 +4,7 @@
 //! Detectors see a frame of 640×480 shrunk to 320×240. What is shown is the median over all calls with its quartiles, and the ratio to
 //! YuNet in the same run: rounds go over all stages, so that other work on the machine falls on all of them alike.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use facelatch_shared::align::CHIP_BYTES;
@@ -21,21 +21,14 @@ use image::{Rgb, RgbImage, imageops};
 type Stage<'a> = (String, Box<dyn FnMut() + 'a>);
 
 fn main() {
-    let (Some(imported), Some(photos)) = (models("bench eyes"), photos("bench eyes")) else { return };
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let (Some(dir), Some(photos)) = (models("bench eyes"), photos("bench eyes")) else { return };
     let picture = frame(&photos.join("face_recognition/obama.jpg"));
     let Ok(view) = RgbView::new(picture.as_raw(), 640, 480) else { panic!("the frame is 640x480") };
-    let nets: Vec<(PathBuf, ManifestEntry)> = [imported.to_owned(), own]
-        .into_iter()
-        .flat_map(|dir| {
-            let manifest = Manifest::load(&dir).unwrap_or_else(|e| panic!("{e}"));
-            manifest.models.into_iter().map(move |entry| (dir.clone(), entry))
-        })
-        .collect();
-    let of = |kind| nets.iter().filter(move |(_, entry)| entry.kind == kind);
+    let nets = Manifest::load(dir).unwrap_or_else(|e| panic!("{e}")).models;
+    let of = |kind| nets.iter().filter(move |entry| entry.kind == kind);
     let mut stages: Vec<Stage<'_>> = Vec::new();
     let mut landmarks = None;
-    for (dir, entry) in of(ModelKind::Detector) {
+    for entry in of(ModelKind::Detector) {
         let mut detector = Detector::load(dir, entry, (320, 240)).unwrap_or_else(|e| panic!("{e}"));
         let found = detector.find(&view).unwrap_or_else(|e| panic!("{e}"));
         landmarks = landmarks.or(found.first().map(|face| face.landmarks));
@@ -43,7 +36,7 @@ fn main() {
         stages.push((name, Box::new(move || drop(std::hint::black_box(detector.find(&view))))));
     }
     let Some(landmarks) = landmarks else { panic!("no detector finds the face") };
-    for (dir, entry) in of(ModelKind::Fiducials) {
+    for entry in of(ModelKind::Fiducials) {
         let mut finder = load(dir, entry);
         let name = format!("fiducials {}", entry.name);
         stages.push((name, Box::new(move || drop(std::hint::black_box(finder.find(&view, &landmarks))))));
@@ -53,7 +46,7 @@ fn main() {
         stages
             .push((format!("align {}, five landmarks", method.name()), cut(&view, landmarks, method, None)));
         let looks = matches!(method, AlignmentMethod::Warp2d | AlignmentMethod::Frontal3d);
-        if let Some((dir, entry)) = net.filter(|_| looks) {
+        if let Some(entry) = net.filter(|_| looks) {
             let name = format!("align {}, {} looking", method.name(), entry.name);
             stages.push((name, cut(&view, landmarks, method, Some(load(dir, entry)))));
         }

@@ -5,7 +5,8 @@ pub mod fuzz;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use facelatch_trainer::import::{Job, import, presets};
+use facelatch_shared::vision::contract::{Manifest, ModelKind};
+use facelatch_trainer::import::{Job, add, import, presets};
 
 /// Where set-up puts models and photographs: `$FACELATCH_ASSETS`, else `facelatch/assets` in the user's cache folder.
 #[must_use]
@@ -18,7 +19,7 @@ pub fn assets() -> PathBuf {
     })
 }
 
-/// The door's imported models, made once for the whole test program from the published files; `None`, said aloud, when set-up has not
+/// The door's models, made once for the whole test program: imported from the published files, and our own detector and fiducials net; `None`, said aloud, when set-up has not
 /// fetched those.
 #[must_use]
 pub fn models(test: &str) -> Option<&'static Path> {
@@ -34,6 +35,11 @@ pub fn models(test: &str) -> Option<&'static Path> {
             let name = Path::new(&preset.source.path).file_name().unwrap_or_default();
             let job = Job { file: published.join(name), preset, hash_known: true };
             import(&job, &out).unwrap_or_else(|error| panic!("{}: {error}", published.display()));
+        }
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+        let manifest = Manifest::load(&own).unwrap_or_else(|error| panic!("{error}"));
+        for entry in manifest.models.iter().filter(|entry| entry.kind != ModelKind::Embedder) {
+            add(entry, &own, &out).unwrap_or_else(|error| panic!("{}: {error}", own.display()));
         }
         Some(out)
     });

@@ -19,6 +19,7 @@ fn args(models: &std::path::Path, photos: PathBuf, out: PathBuf) -> DemoArgs {
         out,
         detector: "yunet".into(),
         embedder: "sface".into(),
+        fiducials: "fiducials".into(),
     }
 }
 
@@ -31,9 +32,12 @@ fn the_demonstration_goes_as_its_story_says() {
     let well = demo::run(&args(models, photos, out.path().into()), &mut told, Default::default()).unwrap();
     let told = String::from_utf8(told).unwrap();
     assert!(well, "{told}");
-    for words in
-        ["enrolled Barack O. (#1) with 5 templates", "recognised Barack O. (#1)", "locked out for 5 s"]
-    {
+    for words in [
+        "enrolled Barack O. (#1) with 5 templates",
+        "recognised Barack O. (#1)",
+        "locked out for 5 s",
+        "the head was not turned in time",
+    ] {
         assert!(told.contains(words), "{words} is missing in\n{told}");
     }
     // The panel's screens are PNG files of the panel's size.

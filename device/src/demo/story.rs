@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use facelatch_shared::access::Label;
 use facelatch_shared::event::{EnrolFailure, EventKind, Refusal};
+use facelatch_shared::liveness::Turn;
 use facelatch_shared::person::{Name, NameError, PersonState, SubjectId};
 use facelatch_shared::protocol::{Request, RightsChange};
 use facelatch_shared::vision::Eyes;
@@ -13,9 +14,10 @@ use thiserror::Error;
 
 use super::act::{Act, Expect};
 use super::photos::{Photo, PhotoError, pictures_in};
+use super::turn::{Head, print};
 use crate::camera::replay::{Coding, Fault, Shot};
-use crate::camera::scene::Scene;
-use crate::session::called_after;
+use crate::camera::scene::{Picture, Scene};
+use crate::session::{LivenessPolicy, called_after};
 
 /// The schedule that the demonstration's door knows beside `always`.
 pub const NIGHT: &str = "night";
@@ -226,6 +228,60 @@ pub fn builtin(photos: &Path, eyes: &mut Eyes) -> Result<Vec<Act>, StoryError> {
         .expect(Expect::Logs(called_off, "that it was called off"))
         .expect(Expect::Shows("enrol-cancelled"))
         .expect(Expect::StaysShut),
+    ])
+}
+
+/// What comes once the door asks for a turn of the head, the known person being enrolled: a print held still, a print turned, the person. The
+/// ways asked for are those of `asking`. Nothing without a fiducials net.
+///
+/// # Errors
+/// [`StoryError`] when a photograph is missing or shows no face.
+pub fn turning(photos: &Path, eyes: &mut Eyes, asking: &LivenessPolicy) -> Result<Vec<Act>, StoryError> {
+    if !eyes.finds_fiducials() {
+        return Ok(Vec::new());
+    }
+    let portrait = Photo::load(&photos.join("face_recognition/obama.jpg"), eyes)?;
+    let shot = |picture: Picture, frames| {
+        Shot::of(Arc::new(picture)).every_ms(FRAME_MS).coded(Coding::Alternating).frames(frames)
+    };
+    let gone = |frames| shot(Scene::blank().finish(), frames);
+    let facing = portrait.at_the_door(0, 0.5, 0.5).finish();
+    let seen = facing.view();
+    let failed = |source| PhotoError::Vision { path: file_name(&portrait), source: Box::new(source) };
+    let faces = eyes.find(&seen).map_err(failed)?;
+    let none = || PhotoError::NoFace { path: file_name(&portrait) };
+    let face = faces.first().ok_or_else(none)?;
+    let points = eyes.fiducials_at(&seen, &face.landmarks).map_err(failed)?.ok_or_else(none)?;
+    let head = Head::new(&facing, &points).map_err(|_| none())?;
+    // To the viewer's right for a turn to the person's own left.
+    let way = |challenge, degrees: f32| match asking.way(challenge) {
+        Turn::Left => degrees,
+        Turn::Right => -degrees,
+    };
+    // Asked within the first frames; then the turn takes a second and a half, and stays.
+    let swing = |most: f32, picture: &dyn Fn(f32) -> Picture| -> Vec<Shot> {
+        let mut shots = vec![shot(picture(0.0), 14)];
+        shots.extend((1..=15).map(|step| shot(picture(most * step as f32 / 15.0), 1)));
+        shots.push(shot(picture(most), 14));
+        shots
+    };
+    let passed = |kind: &EventKind| matches!(kind, EventKind::ChallengePassed { .. });
+    let ada = Name::new("Barack O.")?;
+    Ok(vec![
+        Act::new("A print of the person is held before the door.", vec![shot(print(&facing, 0.0), 88), gone(40)])
+            .expect(Expect::Refused(Refusal::NotTurned))
+            .expect(Expect::StaysShut),
+        Act::new(
+            "The print is turned as the panel asks.",
+            swing(way(2, 35.0), &|yaw| print(&facing, yaw)).into_iter().chain([gone(70)]).collect(),
+        )
+        .expect(Expect::StaysShut),
+        Act::new(
+            "The person comes and turns the head as the panel asks (rendered from the photograph by the 3D face).",
+            swing(way(3, 20.0), &|yaw| head.turned(yaw)).into_iter().chain([gone(70)]).collect(),
+        )
+        .expect(Expect::Logs(passed, "the turn of the head"))
+        .expect(Expect::Opens(ada.to_string())),
     ])
 }
 

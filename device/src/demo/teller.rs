@@ -28,6 +28,8 @@ pub struct Teller<W: Write> {
     /// Whose enrolment was asked for last.
     enrolling: String,
     timings: Vec<StageTimings>,
+    /// Acts that another teller told before.
+    before: usize,
     out: W,
 }
 
@@ -75,7 +77,39 @@ impl<W: Write> Teller<W> {
             }
         });
         let acts = told.collect();
-        Self { acts, now: 0, inputs, keypad, names: vec![], enrolling: String::new(), timings: vec![], out }
+        Self {
+            acts,
+            now: 0,
+            inputs,
+            keypad,
+            names: vec![],
+            enrolling: String::new(),
+            timings: vec![],
+            before: 0,
+            out,
+        }
+    }
+
+    /// Goes on after `before` acts in which `names` were enrolled.
+    #[must_use]
+    pub fn going_on(mut self, before: usize, names: Vec<(SubjectId, String)>) -> Self {
+        (self.before, self.names) = (before, names);
+        self
+    }
+
+    /// Who was enrolled so far.
+    pub fn names(&self) -> Vec<(SubjectId, String)> {
+        self.names.clone()
+    }
+
+    /// The keypad that the acts type on.
+    pub fn keypad(&self) -> FakeKeypad {
+        self.keypad.clone()
+    }
+
+    /// The contacts that the acts move.
+    pub fn inputs(&self) -> FakeInputs {
+        self.inputs.clone()
     }
 
     /// Ends the last act; how many acts went otherwise than expected.
@@ -130,7 +164,7 @@ impl<W: Write> Teller<W> {
         let misses: Vec<String> =
             act.expect.iter().filter_map(|expect| miss(expect, &act.seen, &self.names)).collect();
         let verdict = if misses.is_empty() { "as expected" } else { "NOT AS EXPECTED" };
-        let mut text = format!("{:>3}  {}\n", self.now + 1, act.title);
+        let mut text = format!("{:>3}  {}\n", self.before + self.now + 1, act.title);
         for line in narrate(&act.seen, &self.names) {
             let _ = writeln!(text, "     {line}");
         }

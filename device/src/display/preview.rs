@@ -42,7 +42,7 @@ impl Preview {
                 rgb.extend_from_slice(&frame.data()[at..at + 3]);
             }
         }
-        let face = attend(&observation.faces).ok().map(|index| {
+        let face = attend(&observation.faces, from_w).ok().map(|index| {
             let BoxPx { x, y, w, h } = observation.faces[index].bbox;
             BoxPx { x: x / shrink, y: y / shrink, w: w / shrink, h: h / shrink }
         });

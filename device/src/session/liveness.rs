@@ -38,7 +38,7 @@ impl Session {
     pub(super) fn ask_turn(&mut self, now: Millis, pending: Pending, track: TrackId) {
         let liveness = &self.policy.liveness;
         self.challenges = self.challenges.wrapping_add(1);
-        let asked = way(&liveness.seed, self.challenges);
+        let asked = liveness.way(self.challenges);
         let challenge = Challenge::new(asked, liveness.mirrored);
         let until = now.plus(u64::from(liveness.timeout_s) * 1000);
         self.phase = Phase::Challenging(Turning { pending, asked, challenge, track, until });
@@ -86,8 +86,11 @@ impl Session {
     }
 }
 
-/// The way of challenge number `count`: a bit of a hash, so that those seen do not tell those to come.
-fn way(seed: &[u8; 16], count: u64) -> Turn {
-    let digest = Sha256::new().chain_update(seed).chain_update(count.to_le_bytes()).finalize();
-    if digest[0] & 1 == 0 { Turn::Left } else { Turn::Right }
+impl LivenessPolicy {
+    /// The way of challenge number `count`, from 1: a bit of a hash, so that those seen do not tell those to come.
+    #[must_use]
+    pub fn way(&self, count: u64) -> Turn {
+        let digest = Sha256::new().chain_update(self.seed).chain_update(count.to_le_bytes()).finalize();
+        if digest[0] & 1 == 0 { Turn::Left } else { Turn::Right }
+    }
 }

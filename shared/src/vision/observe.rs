@@ -10,7 +10,7 @@ use super::embed::{Embedder, binding, binding_with};
 use super::error::VisionError;
 use super::fiducials::FiducialFinder;
 use super::track::Tracker;
-use crate::align::{AlignError, CHIP_BYTES, warp_chip};
+use crate::align::{AlignError, CHIP_BYTES, Fiducials68, warp_chip};
 use crate::detection::{Detection, Faces, Landmarks5};
 use crate::embedding::{Embedding, ModelBinding};
 use crate::frame::RgbView;
@@ -121,7 +121,7 @@ impl Eyes {
     /// [`VisionError`] when a network fails on it.
     pub fn look(&mut self, picture: &RgbView<'_>) -> Result<Result<Probe, Unusable>, VisionError> {
         let faces = self.detector.find(picture)?;
-        match attend(&faces) {
+        match attend(&faces, picture.width_px()) {
             Ok(index) => self.probe(picture, &faces[index], TrackId(0), &mut StageTimings::default()),
             Err(reason) => Ok(Err(reason)),
         }
@@ -144,8 +144,22 @@ impl Eyes {
         frame: &RgbView<'_>,
         landmarks: &Landmarks5,
     ) -> Result<Embedding, VisionError> {
-        self.cutter.cut(frame, landmarks, None, &mut self.chip)?;
+        let finder = self.fiducials.as_mut().map(|finder| finder as &mut dyn FindFiducials);
+        self.cutter.cut(frame, landmarks, finder, &mut self.chip)?;
         self.embedder.embed(&self.chip)
+    }
+
+    /// The fiducials of the face at `landmarks`; `None` without a net for them.
+    ///
+    /// # Errors
+    /// As [`FiducialFinder::find`].
+    pub fn fiducials_at(
+        &mut self,
+        frame: &RgbView<'_>,
+        landmarks: &Landmarks5,
+    ) -> Result<Option<Fiducials68>, VisionError> {
+        let Some(finder) = &mut self.fiducials else { return Ok(None) };
+        finder.find(frame, landmarks).map(|found| Some(found.fiducials))
     }
 
     /// Embeds a chip that was cut before.

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use facelatch_shared::align::five;
 use facelatch_shared::frame::RgbView;
+use facelatch_shared::vision::VisionError;
 use facelatch_shared::vision::contract::{Manifest, ModelKind};
 use facelatch_shared::vision::detect::Detector;
+use facelatch_shared::vision::fiducials::FiducialFinder;
 
 use crate::cli::{Failure, FailureKind};
 use crate::contact_sheet::{self, Strip};
@@ -30,6 +32,15 @@ pub struct Args {
     /// Detector by name [default: the first in the manifest]
     #[arg(long, value_name = "NAME")]
     detector: Option<String>,
+    /// Fiducials net by name [default: none; the likeliest fiducials for the detector's five landmarks]
+    #[arg(long, value_name = "NAME")]
+    fiducials: Option<String>,
+}
+
+/// What looks at the pictures.
+struct Lookers {
+    detector: Detector,
+    fiducials: Option<FiducialFinder>,
 }
 
 /// Does what `args` say.
@@ -37,10 +48,10 @@ pub struct Args {
 /// # Errors
 /// [`Failure`] with the cause and a hint.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let mut finder = load(args)?;
+    let mut lookers = load(args)?;
     let mut strips: Vec<(Strip, &Path)> = Vec::new();
     for path in &args.images {
-        match look(path, &mut finder)? {
+        match look(path, &mut lookers)? {
             Ok(strip) => strips.push((strip, path)),
             Err(reason) => eprintln!("{}: left out: {reason}", path.display()),
         }
@@ -74,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn load(args: &Args) -> Result<Detector, Failure> {
+fn load(args: &Args) -> Result<Lookers, Failure> {
     let failed = |e| Failure::new(FailureKind::Failed, e);
     let manifest = Manifest::load(&args.models).map_err(|e| Failure::new(FailureKind::Failed, e))?;
     let entry = match &args.detector {
@@ -86,27 +97,43 @@ fn load(args: &Args) -> Result<Detector, Failure> {
                 .hint("import one with facelatch models import")
         })?,
     };
-    Detector::load(&args.models, entry, (entry.contract.width_px, entry.contract.height_px)).map_err(failed)
+    let input = (entry.contract.width_px, entry.contract.height_px);
+    let detector = Detector::load(&args.models, entry, input).map_err(failed)?;
+    let fiducials = args.fiducials.as_ref().map(|name| {
+        let entry = manifest.find(&args.models, name, ModelKind::Fiducials);
+        let entry = entry.map_err(|e| Failure::new(FailureKind::Failed, e))?;
+        FiducialFinder::load(&args.models, entry).map_err(failed)
+    });
+    Ok(Lookers { detector, fiducials: fiducials.transpose()? })
 }
 
 /// The strip of one picture, or why there is none.
-fn look(path: &Path, detector: &mut Detector) -> Result<Result<Strip, String>, Failure> {
+fn look(path: &Path, lookers: &mut Lookers) -> Result<Result<Strip, String>, Failure> {
     let failed =
         |e: String| Failure::new(FailureKind::Failed, format!("cannot read {}: {e}", path.display()));
     let picture = image::open(path).map_err(|e| failed(e.to_string()))?.into_rgb8();
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let frame = RgbView::new(picture.as_raw(), width, height).map_err(|e| failed(e.to_string()))?;
-    let faces = detector.find(&frame).map_err(|e| Failure::new(FailureKind::Failed, e))?;
+    let faces = lookers.detector.find(&frame).map_err(|e| Failure::new(FailureKind::Failed, e))?;
     let Some(face) = subject(&faces, width, height) else { return Ok(Err("no face found".into())) };
     let landmarks = &face.landmarks;
-    Ok(five::from_five(landmarks)
+    let fiducials = match &mut lookers.fiducials {
+        None => five::from_five(landmarks),
+        Some(finder) => match finder.find(&frame, landmarks) {
+            Ok(found) => Ok(found.fiducials),
+            Err(VisionError::Align(error)) => Err(error),
+            Err(error) => return Err(Failure::new(FailureKind::Failed, error)),
+        },
+    };
+    Ok(fiducials
         .and_then(|fiducials| contact_sheet::strip(&frame, landmarks, &fiducials))
         .map_err(|e| e.to_string()))
 }
 
 const HELP: &str = "\
 For each face, sorted by yaw: the picture, its fiducials, the mesh of the 3D face (red where it is hidden and the other side \
-stands in) and the frontal view of 152x152 px. Fiducials are the likeliest for the detector's five landmarks.
+stands in) and the frontal view of 152x152 px. Without --fiducials they are the likeliest for the detector's five landmarks.
 
-Example:
-  facelatch align --sheet sheet.png photos/*.jpg";
+Examples:
+  facelatch align --sheet sheet.png photos/*.jpg
+  facelatch align --sheet sheet.png --fiducials fiducials photos/*.jpg";

@@ -1,4 +1,4 @@
-//! `facelatch models import|list|check`.
+//! `facelatch models import|add|list|check`.
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,9 @@ enum Command {
     /// Make third-party ONNX models fit for the door
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(Box<ImportArgs>),
+    /// Copy checked models from another model directory, such as the ones of our own in models/
+    #[command(after_help = ADD_EXAMPLES)]
+    Add(AddArgs),
     /// List the models of a directory
     List(DirArgs),
     /// Compare every model file with its hash in the manifest and run it once
@@ -87,6 +90,18 @@ struct FileArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct AddArgs {
+    /// Model directory to copy from
+    #[arg(value_name = "DIR")]
+    from: PathBuf,
+    /// Models to copy; all of them when none is named
+    names: Vec<String>,
+    /// Model directory to write to; created if need be
+    #[arg(long, value_name = "DIR", default_value = "target/models")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 struct DirArgs {
     /// Model directory
     #[arg(long, value_name = "DIR", default_value = "target/models")]
@@ -115,6 +130,7 @@ enum Channels {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Import(args) => import_models(args),
+        Command::Add(args) => add(args),
         Command::List(args) => list(args),
         Command::Check(args) => check(args),
     }
@@ -233,6 +249,24 @@ fn assets_dir() -> Result<PathBuf, Failure> {
             Some(cache.join("facelatch").join("assets"))
         })
         .ok_or_else(|| usage("neither FACELATCH_ASSETS nor HOME is set: name the folder with --from DIR"))
+}
+
+fn add(args: &AddArgs) -> Result<(), Failure> {
+    let manifest = load(&args.from)?;
+    let known = |name: &String| manifest.models.iter().any(|entry| entry.name == *name);
+    if let Some(name) = args.names.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = manifest.models.iter().map(|entry| entry.name.as_str()).collect();
+        let what = format!("{} holds no \"{name}\"; there are: {}", args.from.display(), names.join(", "));
+        return Err(Failure::new(FailureKind::Usage, what));
+    }
+    for entry in &manifest.models {
+        if args.names.is_empty() || args.names.contains(&entry.name) {
+            import::add(entry, &args.from, &args.out)?;
+            println!("{} → {}", entry.name, args.out.join(&entry.file).display());
+            println!("  {} · {} · SHA-256 {}", entry.kind, entry.licence, entry.sha256);
+        }
+    }
+    Ok(())
 }
 
 fn imported_json(imported: &Imported) -> serde_json::Value {
@@ -362,6 +396,13 @@ fn entry_json(entry: &ManifestEntry) -> serde_json::Value {
         "thresholds": entry.thresholds,
     })
 }
+
+const ADD_EXAMPLES: &str = "\
+Each file is compared with its hash and run once before it is copied; an entry of the same name is replaced.
+
+Examples:
+  facelatch models add models detector fiducials
+  facelatch models add models compact --out /srv/models";
 
 const IMPORT_EXAMPLES: &str = "\
 Presets are third-party models whose source, licence, hash and input are known (models/imports.toml). The files are not \

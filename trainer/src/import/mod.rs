@@ -109,6 +109,24 @@ pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
     })
 }
 
+/// Copies `entry` of the model directory `from` into the model directory `out`, unless it is damaged.
+///
+/// # Errors
+/// [`ImportError`], naming the file; `out`'s manifest is then as it was.
+pub fn add(entry: &ManifestEntry, from: &Path, out: &Path) -> Result<(), ImportError> {
+    check(entry, from)?;
+    let mut manifest = match Manifest::load(out) {
+        Ok(manifest) => manifest,
+        Err(ManifestError::Missing { .. }) => Manifest::default(),
+        Err(e) => return Err(e.into()),
+    };
+    let bytes = read(&from.join(&entry.file))?;
+    write(out, &entry.file, &bytes)?;
+    manifest.upsert(entry.clone());
+    manifest.save(out)?;
+    Ok(())
+}
+
 /// Checks a model of the directory `dir`: its file has the manifest's hash, loads in tract and answers sensibly.
 ///
 /// # Errors

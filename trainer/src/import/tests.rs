@@ -265,11 +265,17 @@ fn damage_after_the_import_is_found() {
     let done = import(&bench.job(&embedder().encode_to_vec()), &bench.out()).unwrap();
     let file = bench.out().join("small.onnx");
     let mut bytes = fs::read(&file).unwrap();
+    let elsewhere = bench.out().join("door");
+    add(&done.entry, &bench.out(), &elsewhere).unwrap();
+    check(&done.entry, &elsewhere).unwrap();
+    assert_eq!(Manifest::load(&elsewhere).unwrap().models, std::slice::from_ref(&done.entry));
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let error = check(&done.entry, &bench.out()).unwrap_err();
     assert!(matches!(error, ImportError::Damaged { .. }) && error.is_refusal());
+    assert!(matches!(add(&done.entry, &bench.out(), &elsewhere).unwrap_err(), ImportError::Damaged { .. }));
+    check(&done.entry, &elsewhere).unwrap();
     fs::remove_file(&file).unwrap();
     assert!(matches!(check(&done.entry, &bench.out()).unwrap_err(), ImportError::Missing { .. }));
 }

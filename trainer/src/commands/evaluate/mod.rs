@@ -86,6 +86,9 @@ pub(crate) struct EyesArgs {
     /// Embedder by name [default: the first in the manifest]
     #[arg(long, value_name = "NAME")]
     embedder: Option<String>,
+    /// Fiducials net by name, for the alignments that need more than the detector's five landmarks [default: none]
+    #[arg(long, value_name = "NAME")]
+    fiducials: Option<String>,
     /// Cut chips by this alignment instead of the embedder's own
     #[arg(long, value_name = "METHOD", value_parser = alignment())]
     alignment: Option<AlignmentMethod>,
@@ -117,6 +120,10 @@ impl EyesArgs {
         let input = (models[0].contract.width_px, models[0].contract.height_px);
         let eyes = (0..threads)
             .map(|_| Eyes::load(&self.models, &models[0].name, &models[1].name, Gate::OPEN, input))
+            .map(|eyes| match &self.fiducials {
+                Some(name) => eyes.and_then(|eyes| eyes.with_fiducials(&self.models, name)),
+                None => eyes,
+            })
             .map(|eyes| match self.alignment {
                 Some(method) => eyes.map(|eyes| eyes.with_alignment(method)),
                 None => eyes,
