@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::access::{ThresholdSource, Timekeeper};
 use crate::camera::folder::FolderCamera;
+use crate::camera::pace::Pace;
 use crate::camera::v4l::{V4lCamera, V4lSpec};
 use crate::camera::{Camera, CameraError};
 use crate::clock::{Clock, SystemClock};
@@ -273,7 +274,10 @@ fn run_once(
         _link = Some(server);
     }
     let (spec, camera_clock) = (config.camera.spec(), Arc::clone(&clock));
-    let open_camera = Box::new(move || open_camera(&spec, &camera_clock));
+    // Pictures in the place of a camera wait for a door that is slow.
+    let pace = spec.device.is_dir().then(Pace::new);
+    let camera_pace = pace.clone();
+    let open_camera = Box::new(move || open_camera(&spec, &camera_clock, camera_pace.as_ref()));
     if let Some(heartbeat) = upkeep.heartbeat {
         heartbeat.ready();
     }
@@ -286,7 +290,7 @@ fn run_once(
         orientation,
         clock,
         upkeep,
-        pace: None,
+        pace,
         looks: Some(looks),
         update: Some(seat),
         stop,
@@ -396,9 +400,13 @@ fn start_link(
 }
 
 /// The configured camera; where a folder stands in its place, its pictures.
-fn open_camera(spec: &V4lSpec, clock: &Arc<dyn Clock>) -> Result<Box<dyn Camera>, CameraError> {
-    if spec.device.is_dir() {
-        return Ok(Box::new(FolderCamera::open(&spec.device, Arc::clone(clock))?));
+fn open_camera(
+    spec: &V4lSpec,
+    clock: &Arc<dyn Clock>,
+    pace: Option<&Arc<Pace>>,
+) -> Result<Box<dyn Camera>, CameraError> {
+    if let Some(pace) = pace {
+        return Ok(Box::new(FolderCamera::open(&spec.device, Arc::clone(clock), Arc::clone(pace))?));
     }
     Ok(Box::new(V4lCamera::open(spec, Arc::clone(clock))?))
 }

@@ -1,11 +1,17 @@
 //! A folder of pictures in the place of a camera, for a door on a bench: each is shown for a while, one after the other, again and again.
 //! What is put into the folder or taken out of it is noticed before the next picture.
+//!
+//! Each frame waits until the door has dealt with the former one, and time between frames never seems longer than 300 ms: on a machine that is too
+//! slow for ten frames a second the pictures last longer, and a face is still one face from frame to frame.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use facelatch_shared::frame::RgbView;
+use facelatch_shared::time::Millis;
 
+use super::pace::{Pace, PaceError};
 use super::scene::{Picture, Scene};
 use super::{Camera, CameraError, PixelFormat, RawFrame};
 use crate::clock::Clock;
@@ -15,6 +21,8 @@ use crate::decode::encode_yuyv;
 pub struct FolderCamera {
     folder: PathBuf,
     clock: Arc<dyn Clock>,
+    pace: Arc<Pace>,
+    last: Option<Millis>,
     shown: Option<PathBuf>,
     picture: Picture,
     frames_left: u32,
@@ -26,10 +34,11 @@ impl FolderCamera {
     ///
     /// # Errors
     /// [`CameraError::Unusable`] when it cannot be read.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, CameraError> {
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>, pace: Arc<Pace>) -> Result<Self, CameraError> {
         pictures_in(folder)?;
         let picture = Scene::blank().finish();
-        Ok(Self { folder: folder.to_owned(), clock, shown: None, picture, frames_left: 0, seq: 0 })
+        let folder = folder.to_owned();
+        Ok(Self { folder, clock, pace, last: None, shown: None, picture, frames_left: 0, seq: 0 })
     }
 
     /// The picture after the one that was shown, in the order of their names.
@@ -45,6 +54,12 @@ impl FolderCamera {
 impl Camera for FolderCamera {
     fn next_frame(&mut self, frame: &mut RawFrame) -> Result<(), CameraError> {
         self.clock.wait_ms(EVERY_MS);
+        if self.pace.wait_for(self.seq, PATIENCE) == Err(PaceError::Closed) {
+            return Err(CameraError::Ended);
+        }
+        let now = self.clock.now();
+        let at = self.last.map_or(now, |last| now.min(last.plus(MOST_MS)));
+        self.last = Some(at);
         if self.frames_left == 0 {
             self.turn_over()?;
             self.frames_left = FRAMES_EACH;
@@ -52,7 +67,7 @@ impl Camera for FolderCamera {
         self.frames_left -= 1;
         self.seq += 1;
         let view = self.picture.view();
-        (frame.seq, frame.at) = (self.seq, self.clock.now());
+        (frame.seq, frame.at) = (self.seq, at);
         (frame.width_px, frame.height_px) = (view.width_px(), view.height_px());
         frame.format = Some(PixelFormat::Yuyv);
         encode_yuyv(&view, &mut frame.bytes);
@@ -96,6 +111,10 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, CameraError> {
 }
 
 const EVERY_MS: u64 = 100;
+/// Less than a track is remembered.
+const MOST_MS: u64 = 300;
+/// A door that hangs for longer misses frames.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Two seconds: enough for a decision.
 const FRAMES_EACH: u32 = 20;
 
@@ -113,7 +132,9 @@ mod tests {
             picture.save(folder.path().join(name)).unwrap();
         };
         let clock: Arc<dyn Clock> = Arc::new(SimClock::starting_at(UnixMs(0)));
-        let mut camera = FolderCamera::open(folder.path(), clock).unwrap();
+        let pace = Pace::new();
+        pace.done(u64::MAX);
+        let mut camera = FolderCamera::open(folder.path(), clock, pace).unwrap();
         let mut frame = RawFrame::default();
         // The light in the middle of the picture, once for each turn.
         let mut turns = |count: u32| -> Vec<u8> {
@@ -141,7 +162,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_named() {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::starting_at(UnixMs(0)));
-        let error = FolderCamera::open(Path::new("/nowhere/at/all"), clock).err().unwrap().to_string();
+        let error =
+            FolderCamera::open(Path::new("/nowhere/at/all"), clock, Pace::new()).err().unwrap().to_string();
         assert!(error.contains("/nowhere/at/all") && error.contains("camera.device"), "{error}");
     }
 }
