@@ -41,8 +41,12 @@ fn the_demonstration_goes_as_its_story_says() {
         assert!(told.contains(words), "{words} is missing in\n{told}");
     }
     // The panel's screens are PNG files of the panel's size.
-    let screens: Vec<_> =
-        std::fs::read_dir(out.path().join("panel")).unwrap().map(|e| e.unwrap().path()).collect();
+    let screens: Vec<_> = ["panel", "panel/turning"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(out.path().join(folder)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
     assert!(screens.len() > 20, "{screens:?}");
     for screen in &screens {
         let picture = image::open(screen).unwrap();

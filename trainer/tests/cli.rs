@@ -157,6 +157,7 @@ fn the_keys_of_the_list_are_fixed() {
             "file",
             "kind",
             "licence",
+            "lineage",
             "name",
             "sha256",
             "source",

@@ -14,7 +14,7 @@ pub mod words;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use facelatch_shared::person::SubjectId;
@@ -37,7 +37,7 @@ use crate::door::{Door, Parts};
 use crate::inputs::fake::{FakeInputs, FakeKeypad};
 use crate::lock::fake::FakeLock;
 use crate::pin::{Pin, PinError};
-use crate::runner::{self, NoUpkeep, RunError, Source};
+use crate::runner::{self, Ended, NoUpkeep, RunError, Source};
 use crate::session::LivenessPolicy;
 use crate::store::SystemEntropy;
 use story::StoryError;
@@ -254,7 +254,10 @@ fn play<W: Write>(
     };
     // Nobody else talks to this door.
     let (_nobody, control) = sync_channel(1);
-    runner::run(door, eyes, source, &control, &mut teller)?;
+    if runner::run(door, eyes, source, &control, &mut teller)? == Ended::RecordingOver {
+        // The run told its own threads to end by this flag; the next acts must not take it for a signal.
+        stop.store(false, Ordering::SeqCst);
+    }
     let released = |(_, effect): &&(_, _)| *effect == crate::lock::fake::Effect::Released;
     let misuse = lock_probe.misuse();
     let screens = screens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
