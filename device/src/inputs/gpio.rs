@@ -1,6 +1,6 @@
 //! Contacts on GPIO lines, debounced.
 //!
-//! Each edge comes with the kernel's time stamp and wakes the session ([`edges`](super::edges)). A line whose chip has no interrupts is read instead.
+//! Each edge comes with the kernel's time stamp and wakes the session (`inputs/edges.rs`). A line whose chip has no interrupts is read instead.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
