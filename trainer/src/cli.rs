@@ -64,6 +64,10 @@ pub enum Command {
     Enrol(commands::enrol::Args),
     /// What happened at a door
     Log(commands::log::Args),
+    /// Send a signed bundle of models to a door, which tries it and confirms it or goes back by itself
+    Push(commands::push::PushArgs),
+    /// How new models stand at a door: trust, activate, confirm, roll back
+    Update(commands::push::UpdateArgs),
     /// Build, sign and verify the image of a board's card
     Image(commands::image::Args),
     /// Write an image to a card, or to a file
@@ -99,6 +103,8 @@ pub fn run() -> ExitCode {
         Command::Bundle(args) => commands::bundle::run(&args),
         Command::Devices(args) => commands::devices::run(&args),
         Command::Pair(args) => commands::pair::run(&args),
+        Command::Push(args) => commands::push::run(&args),
+        Command::Update(args) => commands::push::run_update(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::People(args) => commands::people::run(&args),
         Command::Enrol(args) => commands::enrol::run(&args),

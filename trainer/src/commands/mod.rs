@@ -16,6 +16,7 @@ pub mod bundle;
 mod remote;
 pub mod devices;
 pub mod pair;
+pub mod push;
 pub mod status;
 pub mod people;
 pub mod enrol;

@@ -1,0 +1,249 @@
+//! `facelatch push` and `facelatch update …`: new models for a door, over the link.
+
+use std::fs::File;
+use std::io::IsTerminal as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use facelatch_shared::person::SubjectId;
+use facelatch_shared::protocol::update::{
+    ModelsFrom, PushError, TrialStatus, UpdateRequest, UpdateStage, UpdateStatus, push,
+};
+use facelatch_shared::protocol::{PAGE, PersonRow, RefusedKind, Request, Response};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::remote::{DeviceArgs, print};
+use crate::bundle::keyfile::read_root;
+use crate::cli::{Failure, FailureKind};
+use crate::remote::RemoteDoor;
+
+/// Arguments of `facelatch push`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PUSH_EXAMPLES)]
+pub struct PushArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// The bundle, as `facelatch bundle build` and `sign` make it
+    bundle: PathBuf,
+    /// Put it on trial as soon as it is ready and nobody stands at the door
+    #[arg(long)]
+    activate: bool,
+    /// With --activate: so many people may have to be enrolled again
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "activate")]
+    leave_behind: u32,
+}
+
+/// Arguments of `facelatch update`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = UPDATE_EXAMPLES)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Which models decide, and how an update stands
+    Status,
+    /// Have the door trust a root document: whoever it names may sign bundles for it
+    Trust {
+        /// The file, as `facelatch keys root` writes it
+        file: PathBuf,
+    },
+    /// Try the bundle that is ready, as soon as nobody stands at the door
+    Activate {
+        /// So many people may have to be enrolled again
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        leave_behind: u32,
+    },
+    /// End the trial: the models stay
+    Confirm,
+    /// Back to the former models, in a trial or after it
+    RollBack,
+    /// Forget a bundle that was received and is not in use
+    Discard,
+}
+
+pub(crate) fn run_update(args: &UpdateArgs) -> Result<(), Failure> {
+    let request = match &args.command {
+        Command::Status => UpdateRequest::Status,
+        Command::Trust { file } => {
+            UpdateRequest::Trust(read_root(file).map_err(|e| Failure::new(FailureKind::Refused, e))?)
+        }
+        Command::Activate { leave_behind } => UpdateRequest::Activate { leave_behind: *leave_behind },
+        Command::Confirm => UpdateRequest::Confirm,
+        Command::RollBack => UpdateRequest::RollBack,
+        Command::Discard => UpdateRequest::Discard,
+    };
+    let mut door = args.device.connect()?;
+    let status = ask(&mut door, request)?;
+    door.close();
+    print(&shown(&status))?;
+    Ok(())
+}
+
+pub(crate) fn run(args: &PushArgs) -> Result<(), Failure> {
+    let path = &args.bundle;
+    let file = File::open(path).map_err(|error| at(path, &error))?;
+    let size = file.metadata().map_err(|error| at(path, &error))?.len();
+    let mut door = args.device.connect()?;
+    let bar = bar(size);
+    let read =
+        |offset: u64, into: &mut [u8]| file.read_exact_at(into, offset).map_err(|error| at(path, &error));
+    // A refusal is the pusher's business: some of them say where to go on.
+    let pushed = push(size, read, |request| Ok(door.answer(&request)?), |done| bar.set_position(done));
+    bar.finish_and_clear();
+    let mut status = pushed.map_err(|error| match error {
+        PushError::Carrier(failure) => {
+            failure.hint("run the command again: the door goes on where it was interrupted")
+        }
+        PushError::Refused(refused) => {
+            let kind = match refused.kind {
+                RefusedKind::Unverified | RefusedKind::Role => FailureKind::Refused,
+                _ => FailureKind::Failed,
+            };
+            Failure::new(kind, refused.message.as_str())
+        }
+        PushError::Bundle(error) => {
+            Failure::new(FailureKind::Refused, format!("{}: {error}", path.display()))
+        }
+        error => Failure::new(FailureKind::Failed, error.to_string()),
+    })?;
+    while let UpdateStage::Preparing { done, of, .. } = status.stage {
+        if std::io::stderr().is_terminal() {
+            eprint!("\rthe door makes it ready: {done} chips embedded, {of} of people ");
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        status = ask(&mut door, UpdateRequest::Status)?;
+    }
+    match &status.stage {
+        UpdateStage::Unfit { why, .. } => {
+            return Err(Failure::new(
+                FailureKind::Refused,
+                format!("the bundle does not fit this door: {why}"),
+            )
+            .hint("the door goes on with the models that it has"));
+        }
+        UpdateStage::Ready { left_behind, .. } if *left_behind > 0 => {
+            let rows: String =
+                left_behind_of(&mut door)?.iter().map(|row| format!("  {} {}\n", row.id, row.name)).collect();
+            print(&format!("To be enrolled again with these models, for want of kept chips:\n{rows}"))?;
+        }
+        _ => {}
+    }
+    if args.activate {
+        status = ask(&mut door, UpdateRequest::Activate { leave_behind: args.leave_behind })?;
+    }
+    door.close();
+    print(&shown(&status))?;
+    Ok(())
+}
+
+fn ask(door: &mut RemoteDoor, request: UpdateRequest) -> Result<UpdateStatus, Failure> {
+    match door.ask(&Request::Update(request))? {
+        Response::Update(status) => Ok(*status),
+        _ => Err(door.unexpected().into()),
+    }
+}
+
+fn left_behind_of(door: &mut RemoteDoor) -> Result<Vec<PersonRow>, Failure> {
+    let (mut all, mut from) = (Vec::new(), SubjectId(0));
+    loop {
+        let Response::People(page) = door.ask(&Request::Update(UpdateRequest::LeftBehind { from }))? else {
+            return Err(door.unexpected().into());
+        };
+        let next = page.last().and_then(|row| row.id.0.checked_add(1)).filter(|_| page.len() == PAGE);
+        all.extend(page);
+        match next {
+            Some(next) if next > from.0 => from = SubjectId(next),
+            _ => return Ok(all),
+        }
+    }
+}
+
+/// Four lines: what decides, what is under way, how the last trial ended, whom the door trusts.
+fn shown(status: &UpdateStatus) -> String {
+    let models = &status.models;
+    let place = match models.from {
+        ModelsFrom::Configured => "as configured",
+        ModelsFrom::SlotA => "in slot A",
+        ModelsFrom::SlotB => "in slot B",
+    };
+    let name = if models.name.is_empty() { String::new() } else { format!(", bundle \"{}\"", models.name) };
+    let update = match &status.stage {
+        UpdateStage::Idle => "none under way".into(),
+        UpdateStage::Receiving { id, offset, .. } => {
+            format!("{id}: {offset} bytes are here; `facelatch push` goes on")
+        }
+        UpdateStage::Staged { id } => format!("{id}: whole and verified; push it again to make it ready"),
+        UpdateStage::Preparing { id, done, of } => {
+            format!("{id}: is made ready, {done} chips embedded, {of} of people")
+        }
+        UpdateStage::Unfit { id, why } => format!("{id}: DOES NOT FIT: {why}"),
+        UpdateStage::Ready { id, carried, understood, left_behind } => format!(
+            "{id}: ready; {carried} carried over, {understood} understood, {left_behind} to be enrolled again: `facelatch update activate`"
+        ),
+        UpdateStage::Waiting { id } => format!("{id}: is activated as soon as nobody stands at the door"),
+        UpdateStage::Trial(trial) => shown_trial(trial),
+        _ => "unknown to this program".into(),
+    };
+    let last = status.last.map_or(String::new(), |outcome| format!("last     trial: {}\n", outcome.word()));
+    let trust = match status.root_version {
+        Some(version) => format!("root document {version}, bundles above counter {}", status.counter_floor),
+        None => "NOBODY: `facelatch update trust FILE`".into(),
+    };
+    format!("models   {} {place}{name}\nupdate   {update}\n{last}trusts   {trust}\n", models.embedder)
+}
+
+fn shown_trial(trial: &TrialStatus) -> String {
+    let p95 = trial
+        .p95_us
+        .map_or_else(|| "not measured yet".into(), |us| format!("{:.1} ms", f64::from(us) / 1000.0));
+    format!(
+        "{}: on trial for {} s more, start {} of {}; {} faces, p95 {p95} of {:.1} ms; of {} known to either, {} to the former models alone, {} to these alone",
+        trial.id,
+        trial.seconds_left,
+        trial.starts,
+        trial.max_starts,
+        trial.probes,
+        f64::from(trial.max_p95_us) / 1000.0,
+        trial.known,
+        trial.only_former,
+        trial.only_new,
+    )
+}
+
+/// Hidden without a terminal.
+fn bar(size: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(size).with_style(style)
+}
+
+fn at(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Failed, format!("{}: {error}", path.display()))
+}
+
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  facelatch push spring.flb
+  facelatch push --device door.local --activate spring.flb
+
+An interrupted push goes on where it was when the command is run again. The door decides with its former models all the time; `facelatch update
+status` tells how the trial goes, which the door ends by itself.";
+
+const UPDATE_EXAMPLES: &str = "\
+Examples:
+  facelatch update status
+  facelatch update trust root.flr
+  facelatch update activate --leave-behind 2
+  facelatch update roll-back";
