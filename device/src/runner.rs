@@ -29,6 +29,7 @@ use crate::door::{Door, FrameReport};
 use crate::inputs::POLL_MS;
 use crate::mailbox::{Closer, Consumer, Producer, TakeError, mailbox};
 use crate::pipeline::see_and_show;
+use crate::update::chip;
 use crate::update::live::{Adoption, Extras, EyesOrder, Jobs, Seat, Sight};
 
 /// Opens the camera, again and again if need be.
@@ -63,8 +64,19 @@ pub struct Look {
     pub reply: SyncSender<Result<Looked, String>>,
 }
 
-/// What a picture shows: the template of its one good face and what that is bound to, or why there is none.
-pub type Looked = Result<(Template, ModelBinding), Unusable>;
+/// What a picture shows: its one good face, or why there is none.
+pub type Looked = Result<SeenFace, Unusable>;
+
+/// The one good face of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenFace {
+    /// Its template.
+    pub template: Template,
+    /// What the template is bound to.
+    pub binding: ModelBinding,
+    /// Its chip as it may be kept, see [`chip`](crate::update::chip).
+    pub chip: Option<Vec<u8>>,
+}
 
 /// What the session's thread looks after beside the door, at least twenty times a second.
 pub trait Upkeep {
@@ -179,7 +191,11 @@ pub fn run(
 fn look(eyes: &mut Eyes, picture: &Picture) -> Result<Looked, String> {
     let binding = eyes.binding();
     let seen = eyes.look(&picture.view()).map_err(|error| error.to_string())?;
-    Ok(seen.map(|probe| (Template::quantize(&probe.embedding), binding)))
+    Ok(seen.map(|probe| SeenFace {
+        template: Template::quantize(&probe.embedding),
+        binding,
+        chip: chip::encode(eyes.last_chip()),
+    }))
 }
 
 /// What reaches the session.

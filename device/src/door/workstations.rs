@@ -6,7 +6,7 @@ use std::sync::Arc;
 use facelatch_shared::access::{Authority, Consent, Label, Rights};
 use facelatch_shared::embedding::{ModelBinding, Template};
 use facelatch_shared::event::{EnrolFailure, EventKind};
-use facelatch_shared::gallery::ChangeError;
+use facelatch_shared::gallery::{Change, ChangeError};
 use facelatch_shared::person::{Name, SubjectId};
 use facelatch_shared::protocol::{Enrolment, RefusedKind, Response};
 use facelatch_shared::remote::{LinkEvent, LinkRequest, LinkResponse, PeerId};
@@ -37,6 +37,8 @@ pub struct Views {
     pub consent: Option<Label>,
     /// One template a photograph that serves.
     pub templates: Vec<Template>,
+    /// Their chips, at most [`MAX_CHIPS`](facelatch_shared::gallery::MAX_CHIPS): kept where the configuration says so.
+    pub chips: Vec<Vec<u8>>,
     /// What they are bound to.
     pub binding: ModelBinding,
     /// Who sent them.
@@ -53,7 +55,7 @@ impl Door {
 
     /// Enrols a person from photographs: the same checks as at the door, all photographs of one person who is not enrolled yet.
     pub fn enrol_views(&mut self, views: Views) -> Response {
-        let Views { name, consent, templates, binding, by } = views;
+        let Views { name, consent, templates, chips, binding, by } = views;
         if binding != self.parts.binding {
             let what = "the door's models were changed while the photographs came: send them again";
             return Response::refused(RefusedKind::Busy, what);
@@ -67,7 +69,9 @@ impl Door {
         let agreed = consent.map(|text| Consent { text, at: now, by });
         let rights = Rights { consent: agreed.clone(), ..Rights::default() };
         let count = u8::try_from(templates.len()).unwrap_or(u8::MAX);
-        let id = match self.parts.people.enrol_with(name, templates, binding, rights, now) {
+        let chips = if self.parts.keep_chips { chips } else { Vec::new() };
+        let change = Change::Enrol { name, templates, binding, rights };
+        let id = match self.parts.people.enrol_keeping(change, &chips, now) {
             Ok(id) => id,
             Err(PeopleError::Refused(error @ ChangeError::Full)) => {
                 return Response::refused(RefusedKind::Full, &error.to_string());

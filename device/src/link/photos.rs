@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use facelatch_shared::access::Label;
 use facelatch_shared::embedding::{ModelBinding, Template};
+use facelatch_shared::gallery::MAX_CHIPS;
 use facelatch_shared::person::Name;
 use facelatch_shared::protocol::{RefusedKind, Response};
 use facelatch_shared::remote::{LinkResponse, PHOTO_BYTES, PHOTO_CHUNK_BYTES, PHOTOS, PeerId};
 
 use crate::camera::scene::Picture;
 use crate::door::Views;
-use crate::runner::Look;
+use crate::runner::{Look, SeenFace};
 
 /// Photographs of one person, so far.
 #[derive(Debug)]
@@ -22,12 +23,21 @@ pub(super) struct Photos {
     part: Vec<u8>,
     seen: usize,
     templates: Vec<Template>,
+    chips: Vec<Vec<u8>>,
     binding: Option<ModelBinding>,
 }
 
 impl Photos {
     pub(super) const fn begin(name: Name, consent: Option<Label>) -> Self {
-        Self { name, consent, part: Vec::new(), seen: 0, templates: Vec::new(), binding: None }
+        Self {
+            name,
+            consent,
+            part: Vec::new(),
+            seen: 0,
+            templates: Vec::new(),
+            chips: Vec::new(),
+            binding: None,
+        }
     }
 
     /// Takes a piece; when the photograph is whole, lets the door look at it.
@@ -76,7 +86,8 @@ impl Photos {
     /// What the door enrols; nothing when no photograph served.
     pub(super) fn end(self, by: PeerId) -> Option<Views> {
         let binding = self.binding?;
-        Some(Views { name: self.name, consent: self.consent, templates: self.templates, binding, by })
+        let Self { name, consent, templates, chips, .. } = self;
+        Some(Views { name, consent, templates, chips, binding, by })
     }
 
     fn look(&mut self, picture: Picture, looks: &SyncSender<Look>) -> Response {
@@ -86,12 +97,14 @@ impl Photos {
             return busy();
         }
         let unusable = match answer.recv_timeout(PATIENCE) {
-            Ok(Ok(Ok((template, binding)))) => {
+            Ok(Ok(Ok(SeenFace { template, binding, chip }))) => {
                 if self.binding.is_some_and(|before| before != binding) {
                     self.templates.clear();
+                    self.chips.clear();
                 }
                 self.binding = Some(binding);
                 self.templates.push(template);
+                self.chips.extend(chip.filter(|_| self.chips.len() < MAX_CHIPS));
                 None
             }
             Ok(Ok(Err(unusable))) => Some(unusable),
@@ -146,7 +159,7 @@ mod tests {
             while let Ok(Look { picture, reply }) = receive.recv() {
                 let template = Template::quantize(&Embedding::from_raw(&[1.0; DIM]).unwrap());
                 let seen = if picture.width_px() == 8 {
-                    Ok((template, ModelBinding([1; 16])))
+                    Ok(SeenFace { template, binding: ModelBinding([1; 16]), chip: Some(vec![7]) })
                 } else {
                     Err(Unusable::NoFace)
                 };
@@ -178,6 +191,7 @@ mod tests {
         assert_eq!(photos.piece(empty.len() as u32, 0, &empty, &looks), seen(none, 1));
         let views = photos.end(PeerId([0; 4])).unwrap();
         assert_eq!((views.templates.len(), views.binding), (1, ModelBinding([1; 16])));
+        assert_eq!(views.chips, [[7]]);
         assert!(begun().end(PeerId([0; 4])).is_none());
     }
 

@@ -131,7 +131,9 @@ pub(crate) fn run(args: &PushArgs) -> Result<(), Failure> {
         UpdateStage::Ready { left_behind, .. } if *left_behind > 0 => {
             let rows: String =
                 left_behind_of(&mut door)?.iter().map(|row| format!("  {} {}\n", row.id, row.name)).collect();
-            print(&format!("To be enrolled again with these models, for want of kept chips:\n{rows}"))?;
+            print(&format!(
+                "To be enrolled again with these models, for want of kept chips (--leave-behind says how many may be):\n{rows}"
+            ))?;
         }
         _ => {}
     }
