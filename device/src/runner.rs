@@ -74,7 +74,7 @@ pub struct SeenFace {
     pub template: Template,
     /// What the template is bound to.
     pub binding: ModelBinding,
-    /// Its chip as it may be kept, see [`chip`](crate::update::chip).
+    /// Its chip as it may be kept, see [`crate::update::chip`].
     pub chip: Option<Vec<u8>>,
 }
 
