@@ -19,6 +19,7 @@ pub mod store;
 pub mod people;
 pub mod update;
 pub mod event_log;
+pub mod erasure;
 pub mod control;
 pub mod link;
 pub mod heartbeat;

@@ -3,7 +3,9 @@
 use std::io;
 
 use facelatch_shared::access::Rights;
+use facelatch_shared::bundle::SecretKey;
 use facelatch_shared::embedding::{ModelBinding, Template};
+use facelatch_shared::erasure::{ErasureReceipt, KeyPrint};
 use facelatch_shared::gallery::{
     Candidate, Change, ChangeError, Entropy, EntropyError, Key, Ledger, LedgerError, MatchError, MatchReport,
     Person, Recovery,
@@ -19,6 +21,10 @@ pub struct People {
     pub(crate) ledger: Ledger,
     pub(crate) store: Box<dyn JournalStore>,
     pub(crate) entropy: Box<dyn Entropy + Send>,
+    /// Signs for what was erased.
+    signer: Option<SecretKey>,
+    /// Something of a person who was erased may still be on the medium.
+    remains: bool,
 }
 
 /// What opening found.
@@ -47,11 +53,11 @@ impl People {
         if bytes.is_empty() {
             let (ledger, fresh) = Ledger::create(key, &mut *entropy)?;
             store.replace(&fresh)?;
-            let people = Self { ledger, store, entropy };
+            let people = Self { ledger, store, entropy, signer: None, remains: false };
             return Ok(Opened { people, recovery: Recovery::default(), aside: None });
         }
         let (ledger, recovery) = Ledger::replay(key, &bytes)?;
-        let mut people = Self { ledger, store, entropy };
+        let mut people = Self { ledger, store, entropy, signer: None, remains: false };
         let mut aside = None;
         if recovery.is_damage() {
             tracing::warn!(
@@ -70,6 +76,11 @@ impl People {
             || people.ledger.wants_compaction()
         {
             people.compact()?;
+        }
+        // The power may have gone in the middle of an erasure: also a copy that was just set aside holds what was to be destroyed.
+        if recovery.erasure_unfinished || people.ledger.receipts_owed().next().is_some() {
+            people.store.destroy_asides()?;
+            aside = None;
         }
         Ok(Opened { people, recovery, aside })
     }
@@ -145,14 +156,54 @@ impl People {
         self.apply(Change::SetState(id, state), now).map(drop)
     }
 
-    /// Forgets a person: out of the gallery at once, and the sealed records and the person's key out of the journal.
+    /// Who signs receipts of erasures: the door, by its own key. Without it receipts stay owed.
+    pub fn sign_with(&mut self, key: SecretKey) {
+        self.signer = Some(key);
+    }
+
+    /// Forgets a person: out of the gallery at once, and the sealed records and the person's key out of the journal and out of the copies that
+    /// were set aside of damaged ones. The receipt of it is owed from then on; see [`crate::erasure`].
     ///
     /// # Errors
     /// [`PeopleError`]. After [`PeopleError::ErasureUnfinished`] the person is gone from the gallery for good, and the next start destroys
     /// what is left on the medium.
     pub fn erase(&mut self, id: SubjectId, now: UnixMs) -> Result<(), PeopleError> {
         self.apply(Change::Erase(id), now)?;
-        self.compact().map_err(|error| PeopleError::ErasureUnfinished { what: error.to_string() })
+        self.remains = true;
+        let destroyed = self.compact().and_then(|()| Ok(self.store.destroy_asides()?));
+        destroyed.map_err(|error| PeopleError::ErasureUnfinished { what: error.to_string() })?;
+        self.remains = false;
+        Ok(())
+    }
+
+    /// Receipts of those of whom nothing is left; none while something may be, or nobody signs.
+    #[must_use]
+    pub fn receipts_due(&self) -> Vec<ErasureReceipt> {
+        let Some(key) = self.signer.as_ref().filter(|_| !self.remains) else { return Vec::new() };
+        self.ledger.receipts_owed().map(|erasure| ErasureReceipt::sign(*erasure, key)).collect()
+    }
+
+    /// The receipt for this erasure is stored: it is owed no more.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; it is owed on then.
+    pub fn receipted(&mut self, id: SubjectId) -> Result<(), PeopleError> {
+        let prepared = self.ledger.prepare_receipted(id)?;
+        self.store.append(&prepared.bytes)?;
+        self.ledger.commit(prepared);
+        Ok(())
+    }
+
+    /// Whether this door signed the receipt.
+    #[must_use]
+    pub fn is_own(&self, receipt: &ErasureReceipt) -> bool {
+        self.signer.as_ref().is_some_and(|key| key.public().0 == receipt.door) && receipt.is_genuine()
+    }
+
+    /// The print of a person's key; `None` for nobody.
+    #[must_use]
+    pub fn key_print(&self, id: SubjectId) -> Option<KeyPrint> {
+        self.ledger.key_print(id)
     }
 
     /// Finds whom `probe` shows.
@@ -325,7 +376,7 @@ mod tests {
         people.erase(SubjectId(1), UnixMs(2)).unwrap();
         let after = store.bytes();
         let head = after.len();
-        assert!(head < 120, "only the head is left, not {head} bytes");
+        assert!(head < 180, "only the head and what is owed are left, not {head} bytes");
         // No 16 bytes of Ada's records (everything behind the head) are left anywhere.
         assert!(before[head..].windows(16).all(|w| !after.windows(16).any(|v| v == w)));
     }

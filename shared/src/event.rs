@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Authority, Label};
 use crate::embedding::ModelBinding;
+use crate::erasure::ErasureReceipt;
 use crate::person::SubjectId;
 use crate::remote::LinkEvent;
 use crate::score::{Similarity, Threshold};
@@ -231,6 +232,8 @@ pub enum EventKind {
     Tampered,
     /// The case is shut again.
     TamperCleared,
+    /// Nothing is left of a person who was erased, and the door signs for it.
+    ErasureReceipt(ErasureReceipt),
 }
 
 /// How a trial of models ended. The order is the format.
@@ -365,6 +368,20 @@ mod tests {
         let appended = EventKind::Lookalike { subject: SubjectId(2), other: SubjectId(1) };
         assert_eq!(postcard::to_slice(&appended, &mut buffer).unwrap(), [34, 2, 1]);
         assert_eq!(postcard::to_slice(&EventKind::TamperCleared, &mut buffer).unwrap(), [43]);
+        let erasure = crate::erasure::Erasure {
+            subject: SubjectId(3),
+            enrolled_at: UnixMs(1),
+            erased_at: UnixMs(2),
+            templates: 6,
+            models: 2,
+            chips: 3,
+            key: [9; 16],
+        };
+        let (door, signature) = ([8; 32], [[7; 32], [6; 32]]);
+        let receipt = EventKind::ErasureReceipt(ErasureReceipt { erasure, door, signature });
+        let mut long = [0; 160];
+        let bytes = postcard::to_slice(&receipt, &mut long).unwrap();
+        assert_eq!((&bytes[..8], bytes.len()), (&[44, 3, 2, 4, 6, 2, 3, 9][..], 7 + 16 + 96));
         let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
         assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
         let staged = EventKind::BundleStaged { bundle: [7; 8], counter: 3 };

@@ -22,6 +22,7 @@ pub mod score;
 pub mod person;
 pub mod schedule;
 pub mod access;
+pub mod erasure;
 pub mod operating_point;
 pub mod observation;
 #[cfg(feature = "alloc")]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::access::{Consent, Label, PinHash, Rights, Role};
+use crate::erasure::ErasureReceipt;
 use crate::event::{EnrolFailure, Event};
 use crate::person::{Name, PersonState, SubjectId};
 use crate::pose::View;
@@ -119,6 +120,11 @@ pub enum Request {
         /// The name.
         name: Name,
     },
+    /// The receipt of a person's erasure, as the log has it.
+    ErasureReceipt {
+        /// Whose.
+        id: SubjectId,
+    },
 }
 
 /// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
@@ -200,6 +206,8 @@ pub enum Response {
     Link(LinkResponse),
     /// How models and their update stand.
     Update(Box<UpdateStatus>),
+    /// The receipt of an erasure.
+    ErasureReceipt(ErasureReceipt),
 }
 
 /// How the door decides.

@@ -9,6 +9,7 @@ use facelatch_shared::protocol::{
 };
 
 use crate::clock::Clock;
+use crate::erasure;
 use crate::event_log::EventLog;
 use crate::people::{People, PeopleError};
 
@@ -26,6 +27,7 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
         }
         Request::SetState { id, state } => set_state(people, log, clock, id, state),
         Request::Erase { id } => erase(people, log, clock, id),
+        Request::ErasureReceipt { id } => erasure::answer(log, id),
         Request::ListEvents { from } => events(log, from),
         Request::LastEvents { count } => {
             let count = u64::from(count).min(PAGE as u64);
@@ -107,13 +109,10 @@ fn set_rights(
 }
 
 fn erase(people: &mut People, log: &mut EventLog, clock: &dyn Clock, id: SubjectId) -> Response {
-    let erased = people.erase(id, clock.unix());
-    if let Err(error @ PeopleError::ErasureUnfinished { .. }) = &erased {
-        // The person is gone for good, and the log says so; what is left on the medium is the answer's business.
-        log.record(clock.unix(), clock.now(), EventKind::Erased { subject: id });
-        return refused(error);
+    match erasure::erase(people, log, clock, id) {
+        Ok(()) => Response::Done,
+        Err(error) => refused(&error),
     }
-    done(log, clock, erased, EventKind::Erased { subject: id })
 }
 
 /// Logs what was done, or says why it was not.

@@ -10,9 +10,10 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::config::DoorConfig;
+use crate::erasure;
 use crate::event_log::{EventLog, Verification};
 use crate::people::{Opened, People, PeopleError};
-use crate::store::{FileStore, KeyError, SystemEntropy, load_or_create};
+use crate::store::{FileStore, KeyError, SystemEntropy, door_key, load_or_create};
 
 /// What one door remembers, held by one process at a time.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl State {
         let anchor = FileStore::open(&folder.join("anchor.journal"))?;
         let (mut log, log_check) =
             EventLog::open_anchored(Box::new(events), Box::new(anchor), &key, limit_bytes)?;
-        let Opened { people, recovery, aside } =
+        let Opened { mut people, recovery, aside } =
             People::open(Box::new(gallery), key, Box::new(SystemEntropy))?;
         if recovery.is_damage() {
             let kind = EventKind::GalleryRecovered {
@@ -58,6 +59,14 @@ impl State {
             };
             log.record(clock.unix(), clock.now(), kind);
         }
+        match door_key(folder) {
+            Ok(key) => people.sign_with(key),
+            Err(error) => {
+                tracing::error!(%error, "without its own key the door gives no receipts of erasures")
+            }
+        }
+        erasure::erase_restored(&mut people, &mut log, clock);
+        erasure::settle(&mut people, &mut log, clock);
         Ok(Self { people, log, recovery, aside, log_check })
     }
 

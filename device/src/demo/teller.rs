@@ -346,6 +346,7 @@ fn narrate(seen: &Seen, names: &[(SubjectId, String)]) -> Vec<String> {
             EventKind::ExitRequested => "exit button pressed".into(),
             EventKind::Suspended { subject } => format!("{} suspended by the administrator", name(subject)),
             EventKind::Reinstated { subject } => format!("{} reinstated by the administrator", name(subject)),
+            EventKind::ErasureReceipt(_) => "the door signs that nothing is left".into(),
             EventKind::Erased { subject } => format!("{} erased by the administrator", name(subject)),
             EventKind::RightsChanged { subject } => {
                 format!("the administrator changed what {} may do", name(subject))

@@ -17,10 +17,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use facelatch_shared::bundle::SecretKey;
 use facelatch_shared::link::Identity;
 
-use crate::store::{KeyError, SystemEntropy, load_or_create};
+use crate::store::{KeyError, door_key};
 
 /// Who the door whose files are in `state_dir` is, and who is paired with it. A door without a key makes one; workstations that were paired
 /// with a lost one refuse the door then, and must be paired again.
@@ -31,6 +30,5 @@ pub fn open(state_dir: &Path) -> Result<(Identity, Arc<PeerStore>), KeyError> {
     let path = state_dir.join("link.peers");
     let peers = PeerStore::open(&path)
         .map_err(|source: io::Error| KeyError::Io { path: path.display().to_string(), source })?;
-    let key = load_or_create(&state_dir.join("link.key"), false, &mut SystemEntropy)?;
-    Ok((Identity::new(SecretKey::from_bytes(*key.expose())), Arc::new(peers)))
+    Ok((Identity::new(door_key(state_dir)?), Arc::new(peers)))
 }

@@ -424,6 +424,7 @@ const fn is_order(request: &Request) -> bool {
             | Request::LastEvents { .. }
             | Request::VerifyEvents
             | Request::CheckEvents
+            | Request::ErasureReceipt { .. }
             | Request::EnrolProgress
             | Request::Link(LinkRequest::ListPeers)
             // A bundle is a thousand pieces; that it came is told when it is whole.

@@ -43,10 +43,7 @@ impl FileStore {
             TryLockError::Error(error) => about(&lock_path, error),
         })?;
         // What a replace left behind when the power went is worth nothing.
-        match std::fs::remove_file(unfinished(path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(about(path, error)),
-            _ => {}
-        }
+        destroy(&unfinished(path))?;
         let file = open_file(path)?;
         let len = file.metadata().map_err(|e| about(path, e))?.len();
         Ok(Self { path: path.to_owned(), file, _lock: lock, len })
@@ -100,7 +97,7 @@ impl JournalStore for FileStore {
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.write_unfinished(bytes) {
-            let _ = std::fs::remove_file(unfinished(&self.path));
+            let _ = destroy(&unfinished(&self.path));
             return Err(about(&self.path, error));
         }
         let fresh = open_file(&self.path)?;
@@ -113,7 +110,7 @@ impl JournalStore for FileStore {
 
     fn set_aside(&mut self, bytes: &[u8]) -> io::Result<String> {
         for number in 1..=KEPT_ASIDE {
-            let aside = self.path.with_extension(format!("damaged-{number}"));
+            let aside = aside(&self.path, number);
             match private().create_new(true).write(true).open(&aside) {
                 Ok(mut file) => {
                     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| about(&aside, e))?;
@@ -126,6 +123,13 @@ impl JournalStore for FileStore {
         let what =
             format!("{KEPT_ASIDE} damaged copies are kept beside it already; look at them and remove them");
         Err(about(&self.path, io::Error::new(io::ErrorKind::AlreadyExists, what)))
+    }
+
+    fn destroy_asides(&mut self) -> io::Result<()> {
+        for number in 1..=KEPT_ASIDE {
+            destroy(&aside(&self.path, number))?;
+        }
+        sync_folder(&self.path)
     }
 }
 
@@ -168,6 +172,25 @@ fn private() -> OpenOptions {
 
 fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("unfinished")
+}
+
+fn aside(path: &Path, number: u32) -> PathBuf {
+    path.with_extension(format!("damaged-{number}"))
+}
+
+/// Overwrites a file and removes it; one that is not there needs neither. That its blocks cannot be overwritten keeps nobody from removing it.
+fn destroy(path: &Path) -> io::Result<()> {
+    let removed = match OpenOptions::new().write(true).open(path) {
+        Ok(mut file) => {
+            let _ = file.metadata().and_then(|found| overwrite(&mut file, found.len()));
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -254,6 +277,8 @@ mod tests {
             assert!(store.set_aside(b"?").unwrap().ends_with(&format!("damaged-{number}")));
         }
         assert!(store.set_aside(b"?").unwrap_err().to_string().contains("remove them"));
+        store.destroy_asides().unwrap();
+        assert!(store.set_aside(b"?").unwrap().ends_with("damaged-1"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use facelatch_shared::bundle::SecretKey;
 use facelatch_shared::gallery::{Entropy, EntropyError, Key};
 use thiserror::Error;
 
@@ -55,6 +56,15 @@ pub fn load_or_create(path: &Path, sealed_before: bool, entropy: &mut dyn Entrop
         }
         Err(source) => Err(KeyError::Io { path: shown(), source }),
     }
+}
+
+/// The door's own Ed25519 key, made at the first call: what workstations pin, and what receipts are signed with.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn door_key(state_dir: &Path) -> Result<SecretKey, KeyError> {
+    let key = load_or_create(&state_dir.join("link.key"), false, &mut SystemEntropy)?;
+    Ok(SecretKey::from_bytes(*key.expose()))
 }
 
 /// Written beside and renamed, so that a power cut leaves no half key.

@@ -144,6 +144,14 @@ impl JournalStore for MemStore {
             Ok(format!("memory copy {}", medium.aside.len()))
         })
     }
+
+    fn destroy_asides(&mut self) -> io::Result<()> {
+        self.with(|medium| {
+            medium.admit(0).map_err(|(_, error)| error)?;
+            medium.aside.clear();
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]

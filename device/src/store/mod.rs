@@ -5,7 +5,7 @@ mod key;
 mod mem;
 
 pub use file::{FileStore, write_whole};
-pub use key::{KeyError, SystemEntropy, load_or_create};
+pub use key::{KeyError, SystemEntropy, door_key, load_or_create};
 pub use mem::{Fault, MemStore};
 
 use std::io;
@@ -38,4 +38,10 @@ pub trait JournalStore: Send {
     /// # Errors
     /// The system's error.
     fn set_aside(&mut self, bytes: &[u8]) -> io::Result<String>;
+
+    /// Destroys every copy that was set aside, now or before.
+    ///
+    /// # Errors
+    /// The system's error; some copies may be left then.
+    fn destroy_asides(&mut self) -> io::Result<()>;
 }

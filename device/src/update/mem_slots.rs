@@ -324,4 +324,8 @@ impl JournalStore for PoweredJournal {
     fn set_aside(&mut self, _bytes: &[u8]) -> io::Result<String> {
         Ok("aside".into())
     }
+
+    fn destroy_asides(&mut self) -> io::Result<()> {
+        if self.power.is_off() { Err(cut()) } else { Ok(()) }
+    }
 }

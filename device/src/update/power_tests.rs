@@ -10,13 +10,17 @@ use facelatch_shared::bundle::{
 use facelatch_shared::embedding::{DIM, Embedding, ModelBinding, Template};
 use facelatch_shared::event::EventKind;
 use facelatch_shared::gallery::{Change, CountingEntropy, Key};
+use facelatch_shared::journal::{self, Item};
 use facelatch_shared::person::{Name, SubjectId};
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::{Millis, UnixMs};
 
 use super::*;
+use crate::clock::SimClock;
+use crate::erasure;
 use crate::event_log::EventLog;
 use crate::people::{Opened, People};
+use crate::store::JournalStore as _;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 /// Looking at a door counts as a start: more than the looks of one test.
@@ -150,18 +154,25 @@ fn open(medium: &Medium) -> Result<Door, String> {
     let device_key = || Key::from_bytes([5; 32]);
     let (updater, boot) =
         Updater::open(Box::new(medium.slots.clone()), "board").map_err(|e| e.to_string())?;
-    let Opened { people, recovery, .. } =
+    let Opened { mut people, recovery, .. } =
         People::open(Box::new(medium.gallery.clone()), device_key(), Box::new(entropy))
             .map_err(|e| e.to_string())?;
     if recovery.is_damage() {
         return Err(format!("the gallery is damaged: {recovery:?}"));
     }
-    let (log, found) =
+    let (mut log, found) =
         EventLog::open(Box::new(medium.log.clone()), &device_key(), 1 << 20).map_err(|e| e.to_string())?;
     if !found.broken_at.is_empty() {
         return Err(format!("the log is broken: {found:?}"));
     }
+    people.sign_with(SecretKey::from_bytes([6; 32]));
+    erasure::erase_restored(&mut people, &mut log, &clock());
+    erasure::settle(&mut people, &mut log, &clock());
     Ok(Door { updater, boot, people, log })
+}
+
+fn clock() -> SimClock {
+    SimClock::starting_at(NOW)
 }
 
 impl Door {
@@ -219,9 +230,8 @@ impl Door {
             }
             17 => {
                 let id = believed.people[0];
-                match self.people.erase(id, NOW) {
-                    Ok(()) => {}
-                    Err(crate::people::PeopleError::ErasureUnfinished { .. }) => {}
+                match erasure::erase(&mut self.people, &mut self.log, &clock(), id) {
+                    Ok(()) | Err(crate::people::PeopleError::ErasureUnfinished { .. }) => {}
                     Err(error) => return Err(error.to_string()),
                 }
                 believed.people.remove(0);
@@ -304,6 +314,28 @@ fn check(medium: &Medium, believed: &Believed) -> Result<(), String> {
         return Err("an erased person is back".into());
     }
     let (events, found) = door.log.read().map_err(|e| e.to_string())?;
+    // Whoever is gone has a receipt, exactly one, and nothing that opens is left.
+    for number in 1..door.people.next_id().0 {
+        let id = SubjectId(number);
+        let given = |kind: &EventKind| matches!(kind, EventKind::ErasureReceipt(r) if r.erasure.subject == id && r.is_genuine());
+        let receipts = events.iter().filter(|event| given(&event.kind)).count();
+        let gone = door.people.get(id).is_none();
+        if receipts != usize::from(gone) {
+            return Err(format!(
+                "{receipts} receipts for {id}, who is {}",
+                if gone { "gone" } else { "here" }
+            ));
+        }
+        let bytes = medium.gallery.clone().load().map_err(|e| e.to_string())?;
+        // A record's kind, then the person: enrolment 1, template 2, facts 3, chip 5.
+        let of_person = |item| match item {
+            Item::Frame { payload: [1 | 2 | 3 | 5, of, ..], .. } => u32::from(*of) == number,
+            _ => false,
+        };
+        if gone && journal::frames(&bytes).any(of_person) {
+            return Err(format!("sealed records of {id} are still on the medium"));
+        }
+    }
     if events.len() < believed.events || !found.broken_at.is_empty() {
         return Err(format!("{} events of {} are there, {found:?}", events.len(), believed.events));
     }

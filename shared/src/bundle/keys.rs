@@ -118,6 +118,18 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Its two halves, for formats of their own.
+    #[must_use]
+    pub const fn parts(&self) -> [[u8; 32]; 2] {
+        [self.r, self.s]
+    }
+
+    /// The signature of these halves.
+    #[must_use]
+    pub const fn of_parts(key: PublicKey, [r, s]: [[u8; 32]; 2]) -> Self {
+        Self { key, r, s }
+    }
+
     /// Whether it stands under `bytes`, signed for `domain`.
     #[must_use]
     pub fn fits(&self, domain: Domain, bytes: &[u8]) -> bool {

@@ -10,30 +10,34 @@ use thiserror::Error;
 
 use super::carry::SealedChip;
 use super::record::{FORMAT, Facts, Part, Record, TemplateFacts, about, encode};
+use super::replay::Replay;
 use super::seal::{Entropy, EntropyError, Key};
 use super::{Gallery, MAX_CHIP_BYTES, MAX_CHIPS, MAX_PEOPLE, MAX_TEMPLATES};
 use crate::access::Rights;
 use crate::embedding::{ModelBinding, Template};
-use crate::journal::{self, Item};
+use crate::erasure::Erasure;
+use crate::journal;
 use crate::person::{Name, PersonState, SubjectId};
 use crate::time::UnixMs;
 
 /// Everyone enrolled, with the matcher's view of them.
 #[derive(Debug)]
 pub struct Ledger {
-    device_key: Key,
+    pub(super) device_key: Key,
     pub(super) people: BTreeMap<SubjectId, Entry>,
     pub(super) gallery: Gallery,
     pub(super) next_seq: u64,
-    next_subject: u32,
+    pub(super) next_subject: u32,
     /// Records in the journal, and how many a fresh one would hold: their difference is what compaction frees.
-    records: usize,
+    pub(super) records: usize,
+    /// Erasures whose receipt is not given yet.
+    pub(super) owed: BTreeMap<SubjectId, Erasure>,
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
-    facts: Facts,
+    pub(super) facts: Facts,
     pub(super) templates: Vec<TemplateFacts>,
     /// Chips kept since the enrolment.
     pub(super) chips: Vec<SealedChip>,
@@ -76,7 +80,8 @@ pub enum Change {
     SetState(SubjectId, PersonState),
     /// Other rights.
     SetRights(SubjectId, Rights),
-    /// Forget the person. The caller compacts afterwards, which destroys the sealed records and the key.
+    /// Forget the person. The caller compacts afterwards, which destroys the sealed records and the key, and then gives a receipt for it;
+    /// see [`Ledger::receipts_owed`].
     Erase(SubjectId),
 }
 
@@ -95,7 +100,9 @@ pub struct Prepared {
 pub(super) enum Effect {
     Enrol(Entry),
     Facts(Facts),
-    Erase,
+    Erase(Erasure),
+    /// The receipt of an erasure is given.
+    Receipted,
     /// Templates of another model for people who are enrolled.
     Carry(Vec<(SubjectId, TemplateFacts)>),
 }
@@ -135,14 +142,7 @@ impl Ledger {
     /// # Errors
     /// [`EntropyError`].
     pub fn create(device_key: Key, entropy: &mut dyn Entropy) -> Result<(Self, Vec<u8>), EntropyError> {
-        let mut ledger = Self {
-            device_key,
-            people: BTreeMap::new(),
-            gallery: Gallery::default(),
-            next_seq: 0,
-            next_subject: 1,
-            records: 0,
-        };
+        let mut ledger = Self::empty(device_key);
         let bytes = ledger.compact(entropy)?;
         Ok((ledger, bytes))
     }
@@ -154,26 +154,21 @@ impl Ledger {
     /// [`LedgerError::WrongKey`] when the journal was sealed for another device, [`LedgerError::Format`] for another version,
     /// [`LedgerError::NoHead`] when nothing in it can be trusted.
     pub fn replay(device_key: Key, bytes: &[u8]) -> Result<(Self, Recovery), LedgerError> {
-        let mut replay = Replay {
-            ledger: Self {
-                device_key,
-                people: BTreeMap::new(),
-                gallery: Gallery::default(),
-                next_seq: 0,
-                next_subject: 1,
-                records: 0,
-            },
-            recovery: Recovery { headless: true, ..Recovery::default() },
-            promised: BTreeMap::new(),
-        };
-        for item in journal::frames(bytes) {
-            match item {
-                Item::Frame { seq, payload } => replay.frame(seq, payload)?,
-                Item::Damage { bytes, .. } => replay.recovery.damaged_bytes += bytes,
-                Item::Tail { bytes, .. } => replay.recovery.torn_bytes += bytes,
-            }
-        }
+        let mut replay = Replay::new(Self::empty(device_key));
+        replay.read(bytes)?;
         replay.finish()
+    }
+
+    pub(super) fn empty(device_key: Key) -> Self {
+        Self {
+            device_key,
+            people: BTreeMap::new(),
+            gallery: Gallery::default(),
+            next_seq: 0,
+            next_subject: 1,
+            records: 0,
+            owed: BTreeMap::new(),
+        }
     }
 
     /// Checks `change` and makes the bytes that record it. Changes nothing.
@@ -212,12 +207,7 @@ impl Ledger {
             Change::SetRights(subject, rights) => {
                 self.prepare_facts(subject, entropy, |facts| facts.rights = rights)
             }
-            Change::Erase(subject) => {
-                self.entry(subject)?;
-                let mut writer = Writer::at(self.next_seq);
-                writer.record(&Record::Erased { id: subject });
-                Ok(writer.prepared(subject, Effect::Erase))
-            }
+            Change::Erase(subject) => self.prepare_erase(subject, now),
         }
     }
 
@@ -241,9 +231,13 @@ impl Ledger {
                     entry.facts = facts;
                 }
             }
-            Effect::Erase => {
+            Effect::Erase(erasure) => {
                 self.people.remove(&subject);
                 self.gallery.remove(subject);
+                self.owed.insert(subject, erasure);
+            }
+            Effect::Receipted => {
+                self.owed.remove(&subject);
             }
             Effect::Carry(templates) => self.take_carried(templates),
         }
@@ -274,6 +268,7 @@ impl Ledger {
             key_check: &key_check,
             next_subject: self.next_subject,
         });
+        writer.owed(self.owed.values());
         for (&id, entry) in &self.people {
             writer.person(&self.device_key, id, entry, entropy)?;
         }
@@ -332,13 +327,17 @@ impl Ledger {
     }
 
     fn fresh_records(&self) -> usize {
-        1 + self.people.values().map(Entry::records).sum::<usize>()
+        1 + self.owed.len() + self.people.values().map(Entry::records).sum::<usize>()
     }
 }
 
 impl Entry {
     fn records(&self) -> usize {
         1 + self.templates.len() + self.chips.iter().map(SealedChip::records).sum::<usize>()
+    }
+
+    pub(super) const fn enrolled_at(&self) -> UnixMs {
+        self.facts.enrolled_at
     }
 
     fn person(&self, id: SubjectId) -> Person {
@@ -398,126 +397,6 @@ impl Writer {
     pub(super) fn prepared(self, subject: SubjectId, effect: Effect) -> Prepared {
         Prepared { records: (self.seq - self.first) as usize, bytes: self.bytes, subject, effect }
     }
-}
-
-/// A replay under way.
-struct Replay {
-    ledger: Ledger,
-    recovery: Recovery,
-    promised: BTreeMap<SubjectId, usize>,
-}
-
-impl Replay {
-    fn frame(&mut self, seq: u64, payload: &[u8]) -> Result<(), LedgerError> {
-        // A number that does not grow is an old record put back.
-        let replayed = self.recovery.records > 0 && seq < self.ledger.next_seq;
-        let record = postcard::from_bytes::<Record<'_>>(payload).ok().filter(|_| !replayed);
-        let accepted = match record {
-            Some(record) => self.record(record)?,
-            None => false,
-        };
-        if accepted {
-            self.recovery.records += 1;
-            self.ledger.records += 1;
-            self.ledger.next_seq = seq.saturating_add(1);
-        } else {
-            self.recovery.refused += 1;
-        }
-        Ok(())
-    }
-
-    /// Takes one record in; `false` when its seal does not open or it fits nothing.
-    fn record(&mut self, record: Record<'_>) -> Result<bool, LedgerError> {
-        let ledger = &mut self.ledger;
-        Ok(match record {
-            Record::Head { format, key_check, next_subject } => {
-                if format == 0 || format > FORMAT {
-                    return Err(LedgerError::Format { expected: FORMAT, actual: format });
-                }
-                if ledger.device_key.open(key_check, &about(Part::KeyCheck, SubjectId(0))).is_none() {
-                    return Err(LedgerError::WrongKey);
-                }
-                ledger.next_subject = ledger.next_subject.max(next_subject);
-                self.recovery.headless = false;
-                self.recovery.older_format |= format < FORMAT;
-                true
-            }
-            Record::Enrol { id, wrapped, sealed, templates } => {
-                let Some(entry) = open_person(&ledger.device_key, id, wrapped, sealed) else {
-                    return Ok(false);
-                };
-                if ledger.people.len() >= MAX_PEOPLE || ledger.people.contains_key(&id) {
-                    return Ok(false);
-                }
-                ledger.people.insert(id, entry);
-                ledger.next_subject = ledger.next_subject.max(id.0.saturating_add(1));
-                self.promised.insert(id, usize::from(templates));
-                true
-            }
-            Record::Template { id, sealed } => {
-                let Some(entry) = ledger.people.get_mut(&id) else { return Ok(false) };
-                let facts = entry
-                    .key
-                    .open(sealed, &about(Part::Template, id))
-                    .and_then(|plain| postcard::from_bytes::<TemplateFacts>(&plain).ok());
-                match facts.and_then(|facts| facts.template().map(|template| (facts, template))) {
-                    Some((facts, template)) if entry.has_room_for(facts.binding) => {
-                        ledger.gallery.insert(id, facts.binding, &template);
-                        entry.templates.push(facts);
-                        true
-                    }
-                    _ => false,
-                }
-            }
-            Record::Facts { id, sealed } => {
-                let Some(entry) = ledger.people.get_mut(&id) else { return Ok(false) };
-                match open_facts(&entry.key, id, sealed) {
-                    Some(facts) if facts.revision > entry.facts.revision => {
-                        entry.facts = facts;
-                        true
-                    }
-                    _ => false,
-                }
-            }
-            Record::Chip { id, chip, part, parts, sealed } => match ledger.people.get_mut(&id) {
-                Some(entry) => entry.take_chip(id, (chip, part, parts), sealed),
-                None => false,
-            },
-            Record::Erased { id } => {
-                ledger.people.remove(&id);
-                ledger.gallery.remove(id);
-                self.promised.remove(&id);
-                self.recovery.erasure_unfinished = true;
-                true
-            }
-        })
-    }
-
-    fn finish(mut self) -> Result<(Ledger, Recovery), LedgerError> {
-        if self.recovery.headless && self.ledger.people.is_empty() {
-            return Err(LedgerError::NoHead);
-        }
-        for entry in self.ledger.people.values_mut() {
-            entry.drop_torn_chips();
-        }
-        for (&id, &promised) in &self.promised {
-            if self.ledger.people.get(&id).is_some_and(|entry| entry.templates.len() < promised) {
-                self.recovery.incomplete.push(id);
-            }
-        }
-        Ok((self.ledger, self.recovery))
-    }
-}
-
-fn open_person(device_key: &Key, id: SubjectId, wrapped: &[u8], sealed: &[u8]) -> Option<Entry> {
-    let key: [u8; 32] = device_key.open(wrapped, &about(Part::WrappedKey, id))?.try_into().ok()?;
-    let key = Key::from_bytes(key);
-    let facts = open_facts(&key, id, sealed)?;
-    Some(Entry { key, facts, templates: Vec::new(), chips: Vec::new() })
-}
-
-fn open_facts(key: &Key, id: SubjectId, sealed: &[u8]) -> Option<Facts> {
-    Facts::decode(&key.open(sealed, &about(Part::Facts, id))?)
 }
 
 const KEY_CHECK: &[u8] = b"facelatch";

@@ -1,7 +1,7 @@
 use super::*;
 use crate::embedding::{DIM, Embedding};
 use crate::gallery::CountingEntropy;
-use crate::journal::OVERHEAD;
+use crate::journal::{Item, OVERHEAD};
 
 const MODEL: ModelBinding = ModelBinding([3; 16]);
 const NOW: UnixMs = UnixMs(1_700_000_000_000);

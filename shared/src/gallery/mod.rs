@@ -3,7 +3,9 @@
 //! [`Gallery`] is what the matcher scans; [`Ledger`] is the gallery with its names, keys and journal.
 
 mod ledger;
+mod replay;
 mod carry;
+mod erase;
 mod record;
 mod seal;
 

@@ -1,7 +1,7 @@
 //! The gallery's records as they lie in the journal: postcard, with everything that tells who someone is sealed.
 //!
-//! Format 2. Enum order and field order are the format: append variants, never move them. Format 1 had no [`Rights`]: its facts end
-//! before them, and are read as having none.
+//! Format 3. Enum order and field order are the format: append variants, never move them. Format 1 had no [`Rights`]: its facts end
+//! before them, and are read as having none. Format 2 knew `Erased` only, without what is owed for it.
 
 use alloc::vec::Vec;
 
@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Rights;
 use crate::embedding::{DIM, ModelBinding, Template};
+use crate::erasure::Erasure;
 use crate::person::{Name, PersonState, SubjectId};
 use crate::time::UnixMs;
 
 /// The format that this crate writes. It reads this one and those before it.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// One journal payload. `sealed` and `wrapped` are as [`Key::seal`](super::Key::seal) gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +40,14 @@ pub(super) enum Record<'a> {
     Template { id: SubjectId, sealed: &'a [u8] },
     /// New [`Facts`] in the place of the old.
     Facts { id: SubjectId, sealed: &'a [u8] },
-    /// The person and the person's key are gone.
+    /// The person and the person's key are gone. Formats 1 and 2 wrote this.
     Erased { id: SubjectId },
     /// One of `parts` pieces of chip number `chip`, each sealed by itself.
     Chip { id: SubjectId, chip: u8, part: u8, parts: u8, sealed: &'a [u8] },
+    /// The person and the person's key are gone, and the receipt of it is not given yet.
+    ErasedOwing(Erasure),
+    /// It is.
+    Receipted { id: SubjectId },
 }
 
 /// What is known of a person.
@@ -135,6 +140,17 @@ mod tests {
         assert_eq!(encode(&Record::Erased { id: SubjectId(1) }), [4, 1]);
         let chip = Record::Chip { id: SubjectId(2), chip: 1, part: 0, parts: 3, sealed: &[9, 9] };
         assert_eq!(encode(&chip), [5, 2, 1, 0, 3, 2, 9, 9]);
+        let owing = Record::ErasedOwing(Erasure {
+            subject: SubjectId(2),
+            enrolled_at: UnixMs(1),
+            erased_at: UnixMs(2),
+            templates: 300,
+            models: 2,
+            chips: 3,
+            key: [7; 16],
+        });
+        assert_eq!(encode(&owing), [&[6, 2, 2, 4, 0xAC, 2, 2, 3][..], &[7; 16]].concat());
+        assert_eq!(encode(&Record::Receipted { id: SubjectId(2) }), [7, 2]);
         let facts = Facts {
             name: Name::new("Ada").unwrap(),
             state: PersonState::Suspended,

@@ -1,16 +1,20 @@
-//! `facelatch people list|rename|suspend|reinstate|erase`, over the link.
+//! `facelatch people list|rename|suspend|reinstate|erase|receipt|verify-receipt`, over the link.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use facelatch_shared::erasure;
 use facelatch_shared::person::{Name, PersonState, SubjectId};
-use facelatch_shared::protocol::{PersonRow, Request};
+use facelatch_shared::protocol::{PersonRow, Request, Response};
 use facelatch_shared::schedule::Day;
 use facelatch_shared::time::UnixMs;
 use serde_json::json;
 
 use super::remote::{DeviceArgs, everyone, order, print, subject, table};
 use crate::cli::{Failure, FailureKind};
+use crate::remote::RemoteDoor;
+use crate::remote::known::Workstation;
 
 /// Arguments of `facelatch people`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +63,20 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// The receipt of a person's erasure, signed by the door
+    Receipt {
+        /// Whose
+        #[arg(value_parser = subject)]
+        id: SubjectId,
+    },
+    /// Whether a door that this workstation knows signed a receipt, and every character of it is as it was
+    VerifyReceipt {
+        /// The receipt's text
+        file: PathBuf,
+        /// The door's key, where this workstation is not paired with it: 64 hexadecimal digits
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -80,8 +98,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             if !yes {
                 confirm(*id)?;
             }
-            change(&args.device, &Request::Erase { id: *id }, &format!("{id} is erased."))
+            let mut door = args.device.connect()?;
+            order(&mut door, &Request::Erase { id: *id })?;
+            let receipt = receipt(&mut door, *id);
+            door.close();
+            print(&format!("{id} is erased.\n\n{}", receipt?))?;
+            Ok(())
         }
+        Command::Receipt { id } => {
+            let mut door = args.device.connect()?;
+            let text = receipt(&mut door, *id)?;
+            door.close();
+            print(&text)?;
+            Ok(())
+        }
+        Command::VerifyReceipt { file, key } => verify(file, key.as_deref()),
     }
 }
 
@@ -131,6 +162,36 @@ fn change(device: &DeviceArgs, request: &Request, done: &str) -> Result<(), Fail
     Ok(())
 }
 
+fn receipt(door: &mut RemoteDoor, id: SubjectId) -> Result<String, Failure> {
+    match door.ask(&Request::ErasureReceipt { id })? {
+        Response::ErasureReceipt(receipt) => Ok(receipt.to_string()),
+        _ => Err(door.unexpected().into()),
+    }
+}
+
+fn verify(file: &Path, key: Option<&str>) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new(FailureKind::Failed, format!("{}: {error}", file.display())))?;
+    let refused = |what: String| Failure::new(FailureKind::Refused, what);
+    let signer = erasure::verify(&text).map_err(|error| refused(format!("{}: {error}", file.display())))?;
+    let whose = match key {
+        Some(key) if key.eq_ignore_ascii_case(&signer.to_string()) => "the door of that key".to_owned(),
+        Some(_) => return Err(refused(format!("another door signed the receipt: {signer}"))),
+        None => {
+            let known = Workstation::of_user()?.doors()?.into_iter().find(|door| door.key == signer);
+            let known = known.ok_or_else(|| {
+                refused(format!(
+                    "the door that signed the receipt is none that this workstation is paired with: {signer}"
+                ))
+                .hint("--key says which key the door in question has; `facelatchd status` shows it")
+            })?;
+            known.name
+        }
+    };
+    print(&format!("Genuine: {whose} signed it, and it was not changed.\n"))?;
+    Ok(())
+}
+
 fn confirm(id: SubjectId) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         let what = "erasing cannot be undone, and there is nobody to ask";
@@ -159,7 +220,8 @@ Examples:
   facelatch people list
   facelatch people rename 3 \"Ada Lovelace\"
   facelatch people suspend 3
-  facelatch people erase 3 --yes";
+  facelatch people erase 3 --yes > erased-3.txt
+  facelatch people verify-receipt erased-3.txt";
 
 #[cfg(test)]
 mod tests {

@@ -26,8 +26,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Response::Rules(rules) = door.ask(&Request::Rules)? else {
         return Err(door.unexpected().into());
     };
+    let door_key = door.key().to_string();
     door.close();
-    let text = if args.json { format!("{:#}\n", as_json(&status, &rules)) } else { shown(&status, &rules) };
+    let text = if args.json {
+        let mut value = as_json(&status, &rules);
+        value["door_key"] = door_key.into();
+        format!("{value:#}\n")
+    } else {
+        shown(&status, &rules) + &format!("key      {door_key}\n")
+    };
     print(&text)?;
     Ok(())
 }

@@ -38,6 +38,12 @@ pub struct Paired {
 }
 
 impl RemoteDoor {
+    /// The door's key: pinned, and what its receipts are signed with.
+    #[must_use]
+    pub const fn key(&self) -> PublicKey {
+        self.channel.peer()
+    }
+
     /// Connects to a door that this workstation is paired with, and to no other that may stand in its place.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ pub(super) struct Row {
     counter: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// Whole, as `people receipt` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
 }
 
 impl Row {
@@ -139,6 +142,9 @@ impl From<&Event> for Row {
             | EventKind::RightsChanged { subject }
             | EventKind::ChallengePassed { subject }
             | EventKind::Erased { subject } => Self { subject: of(subject), ..row },
+            EventKind::ErasureReceipt(receipt) => {
+                Self { subject: of(&receipt.erasure.subject), receipt: Some(receipt.to_string()), ..row }
+            }
             EventKind::BadFrames { count } | EventKind::EventsLost { count } => {
                 Self { count: Some(*count), ..row }
             }
@@ -265,6 +271,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::ModelsRolledBack { .. } => "models_rolled_back",
         EventKind::Tampered => "tampered",
         EventKind::TamperCleared => "tamper_cleared",
+        EventKind::ErasureReceipt(_) => "erasure_receipt",
         _ => "unknown",
     }
 }

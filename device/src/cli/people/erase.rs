@@ -3,15 +3,17 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use facelatch_shared::protocol::Request;
+use serde::Serialize;
 
 use super::super::door::Door;
+use super::super::output::{print, print_json};
 use super::super::{Failure, FailureKind};
-use super::{Changed, Id, name_of};
+use super::{Changed, Id, name_of, receipt};
 use crate::config::Config;
 
 /// Forget a person for good: templates, name and key are destroyed.
 ///
-/// The number is never given again; the log keeps it, without the name.
+/// The number is never given again; the log keeps it, without the name, and a receipt that the door signs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  facelatchd people erase 3\n  facelatchd people erase 3 --yes")]
 pub(super) struct Args {
@@ -33,8 +35,31 @@ pub(super) fn run(args: &Args, config: &Config, json: bool) -> Result<(), Failur
     if !args.yes && !name.is_empty() && !confirmed(&format!("Erase {id} {name} for good?"))? {
         return Err(Failure::failed("nothing was erased"));
     }
-    Door::open(config)?.order(Request::Erase { id })?;
-    Changed { id: id.0, name, change: "erased" }.print(json)
+    let mut door = Door::open(config)?;
+    door.order(Request::Erase { id })?;
+    let receipt = receipt::of(&mut door, id);
+    if json {
+        let receipt = receipt.ok().map(|receipt| receipt::Shown::from(&receipt));
+        return print_json(&Erased { id: id.0, name, change: "erased", receipt });
+    }
+    Changed { id: id.0, name, change: "erased" }.print(json)?;
+    match receipt {
+        Ok(receipt) => print(&format!("\n{receipt}")),
+        Err(failure) => {
+            eprintln!("warning: there is no receipt yet; `facelatchd people receipt {}` asks again", id.0);
+            eprint!("{failure}");
+            Ok(())
+        }
+    }
+}
+
+/// As [`Changed`], with the receipt.
+#[derive(Debug, Serialize)]
+struct Erased {
+    id: u32,
+    name: String,
+    change: &'static str,
+    receipt: Option<receipt::Shown>,
 }
 
 fn confirmed(question: &str) -> Result<bool, Failure> {

@@ -6,6 +6,7 @@ mod rename;
 mod state;
 mod rights;
 mod erase;
+mod receipt;
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -45,6 +46,8 @@ enum Command {
     Permit(rights::PermitArgs),
     Show(rights::ShowArgs),
     Erase(erase::Args),
+    Receipt(receipt::ReceiptArgs),
+    VerifyReceipt(receipt::VerifyArgs),
 }
 
 pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
@@ -57,6 +60,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
         Command::Permit(permit) => rights::permit(permit, config, args.json),
         Command::Show(who) => rights::show(&who, config, args.json),
         Command::Erase(erase) => erase::run(&erase, config, args.json),
+        Command::Receipt(who) => receipt::show(&who, config, args.json),
+        Command::VerifyReceipt(file) => receipt::verify(&file, config),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -105,7 +110,8 @@ Examples:
   facelatchd people list --json              for programs
   facelatchd people suspend 3                she may not enter until she is reinstated
   facelatchd people permit 3 --until 2026-12-31
-  facelatchd people erase 3 --yes            without asking back";
+  facelatchd people erase 3 --yes            without asking back
+  facelatchd people receipt 3                the door's word that nothing is left";
 
 #[cfg(test)]
 mod tests {
