@@ -58,7 +58,7 @@ impl fmt::Display for Signed<'_> {
         writeln!(f, "erased: {}", Instant(*erased_at))?;
         writeln!(
             f,
-            "destroyed: key {}, {templates} templates of {models} models, {chips} pictures of the face",
+            "destroyed: key {}, templates {templates}, models {models}, pictures of the face {chips}",
             Hex(key)
         )
     }
@@ -126,13 +126,14 @@ mod signing {
         }
     }
 
-    /// Verifies a receipt's text, as a door printed it; blank lines around it and a carriage return before each line end do no harm.
+    /// Verifies a receipt's text, as a door printed it; whatever stands above it, blank lines and blanks before line ends do no harm.
     /// Returns the key of the door that signed it: the caller judges whether that is the door in question.
     ///
     /// # Errors
     /// [`ReceiptError`].
     pub fn verify(text: &str) -> Result<PublicKey, ReceiptError> {
-        let text: String = text.trim().lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
+        let lines = text.lines().map(str::trim_end).skip_while(|line| *line != TITLE);
+        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
         let signed_end = text.find(SIGNATURE).ok_or(ReceiptError::NotAReceipt)?;
         let (signed, rest) = text.split_at(signed_end);
         let mut lines = signed.lines();
@@ -208,11 +209,11 @@ mod tests {
                 "person: 3",
                 "enrolled: 2024-02-29T12:34:56Z",
                 "erased: 2026-11-25T12:00:00Z",
-                "destroyed: key abababababababababababababababab, 6 templates of 2 models, 3 pictures of the face",
+                "destroyed: key abababababababababababababababab, templates 6, models 2, pictures of the face 3",
             ]
         );
         assert_eq!(verify(&text), Ok(key));
-        assert_eq!(verify(&alloc::format!("\n\n{}\n", text.replace('\n', " \r\n"))), Ok(key));
+        assert_eq!(verify(&alloc::format!("#3 is erased.\n\n{}\n", text.replace('\n', " \r\n"))), Ok(key));
     }
 
     #[test]

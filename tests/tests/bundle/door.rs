@@ -1,5 +1,6 @@
-//! The running door takes bundles: everything that `facelatchd` runs but camera, lock and panel, asked over its own socket.
+//! The running door takes bundles: everything that `facelatchd` runs but camera, lock and panel, asked over its own socket and over TLS.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -17,19 +18,26 @@ use facelatch_device::control::{Client, Limits, Server, State, ToSession};
 use facelatch_device::daemon::{Rules, rules_at};
 use facelatch_device::demo::photos::Photo;
 use facelatch_device::display::NoDisplay;
-use facelatch_device::door::{Door, Parts};
+use facelatch_device::door::{Desk, Door, Parts};
 use facelatch_device::inputs::fake::FakeInputs;
 use facelatch_device::inputs::keypad::NoKeypad;
+use facelatch_device::link::{self, LinkLimits, LinkParts, LinkServer};
 use facelatch_device::lock::fake::FakeLock;
 use facelatch_device::runner::{self, NoUpkeep, NoWatcher, Source};
 use facelatch_device::update::{Boot, FileSlots, Service, Updater, models, slots_dir};
 use facelatch_shared::bundle::{Compatible, Manifest};
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::event::{EventKind, TrialOutcome};
+use facelatch_shared::link::Identity;
+use facelatch_shared::link::pair::PairingCode;
 use facelatch_shared::person::{Name, SubjectId};
 use facelatch_shared::protocol::update::{ModelsFrom, UpdateRequest, UpdateStage, UpdateStatus, push};
 use facelatch_shared::protocol::{Enrolment, RefusedKind, Request, Response};
+use facelatch_shared::remote::{LinkRequest, LinkResponse, LinkRole};
 use facelatch_shared::vision::Eyes;
+use facelatch_trainer::remote::known::KnownDoor;
+use facelatch_trainer::remote::rollout::{DoorState, Fleet, Line, Parcel, roll_out};
+use facelatch_trainer::remote::{RemoteDoor, RemoteError, photo};
 
 use super::*;
 
@@ -72,6 +80,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Updater>,
     _server: Server,
+    _link: LinkServer,
 }
 
 impl Running {
@@ -92,7 +101,22 @@ impl Running {
         let (service, seat, eyes) = Service::start(config, updater, Arc::clone(&time), loaded).unwrap();
         let (to_session, control) = sync_channel::<ToSession>(4);
         let limits = Limits { session: PATIENCE, ..Limits::default() };
-        let server = Server::start(&config.door.state_dir, to_session, limits).unwrap();
+        let server = Server::start(&config.door.state_dir, to_session.clone(), limits).unwrap();
+        let (identity, peers) = link::open(&config.door.state_dir).unwrap();
+        let desk = Desk { peers: Arc::clone(&peers), port: config.link.listen.port() };
+        let (looks, looked) = sync_channel(4);
+        let link = LinkServer::start(LinkParts {
+            address: config.link.listen,
+            identity,
+            peers,
+            clock: Arc::clone(&time),
+            name: config.door.name.clone(),
+            session: to_session,
+            looks,
+            announce: false,
+            limits: LinkLimits { session: PATIENCE, ..LinkLimits::default() },
+        })
+        .unwrap();
         let pace = Pace::new();
         let stage = Arc::new(Stage {
             picture: Mutex::new(Arc::new(Scene::blank().finish())),
@@ -118,7 +142,8 @@ impl Running {
                 compatible,
                 keep_chips,
                 name,
-            });
+            })
+            .with_link(desk);
             let open_camera = Box::new(move || {
                 Ok(Box::new(StageCamera { stage: Arc::clone(&of_camera), seq: 0 }) as Box<dyn Camera>)
             });
@@ -127,7 +152,7 @@ impl Running {
                 orientation: Orientation::default(),
                 upkeep: Box::new(NoUpkeep),
                 clock: time,
-                looks: None,
+                looks: Some(looked),
                 update: Some(seat),
                 pace: Some(pace),
                 stop: of_run,
@@ -136,7 +161,7 @@ impl Running {
             service.finish().unwrap()
         });
         let client = Client::connect(&config.door.state_dir).unwrap();
-        (Self { stage, client, stop, thread, _server: server }, boot)
+        (Self { stage, client, stop, thread, _server: server, _link: link }, boot)
     }
 
     fn stop(self) -> Updater {
@@ -226,6 +251,21 @@ impl Running {
         id
     }
 
+    /// A workstation at the other end of a TLS connection, paired with the code that the door shows.
+    fn pair(&self, desk: &Identity, address: &str) -> KnownDoor {
+        let asked = self.ask(Request::Link(LinkRequest::OpenPairing { role: LinkRole::Administrator }));
+        let Response::Link(LinkResponse::Pairing { code, .. }) = asked else { panic!("{asked:?}") };
+        let (code, name) = (PairingCode::parse(&code).unwrap(), Name::new("desk").unwrap());
+        // The listener opens a moment after the window.
+        let paired =
+            self.until("the pairing", |_| match RemoteDoor::pair(desk, address, &code, name.clone()) {
+                Err(RemoteError::Unreachable { .. }) => None,
+                other => Some(other.unwrap()),
+            });
+        let (name, role) = (paired.door.to_string(), paired.role);
+        KnownDoor { name, address: address.to_owned(), key: paired.key, role }
+    }
+
     fn push(&self, file: &[u8]) -> UpdateStatus {
         let read = |at: u64, into: &mut [u8]| {
             into.copy_from_slice(&file[at as usize..at as usize + into.len()]);
@@ -252,6 +292,70 @@ impl Running {
     }
 }
 
+/// Brings bundles over TLS, as `facelatch push --all` does.
+struct Workstation {
+    identity: Identity,
+    door: KnownDoor,
+}
+
+impl Workstation {
+    fn connect(&self) -> RemoteDoor {
+        RemoteDoor::connect(&self.identity, &self.door).unwrap()
+    }
+
+    fn enrol(&self, name: &str, photos: &[PathBuf]) -> SubjectId {
+        let mut link = self.connect();
+        let begin = LinkRequest::BeginPhotos { name: Name::new(name).unwrap(), consent: None };
+        assert_eq!(link.ask(&Request::Link(begin)).unwrap(), Response::Done);
+        for path in photos {
+            assert_eq!(link.send_photo(&photo::prepare(path).unwrap()).unwrap().0, None, "{path:?}");
+        }
+        match link.ask(&Request::Link(LinkRequest::EndPhotos)).unwrap() {
+            Response::Enrolment(Enrolment::Done { id }) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// From the first byte to the end of the trial.
+    fn push(self: &Arc<Self>, file: &[u8]) -> JoinHandle<DoorState> {
+        let (mut fleet, file) = (Pusher(Arc::clone(self)), file.to_owned());
+        std::thread::spawn(move || {
+            let read_at = |offset: u64, into: &mut [u8]| {
+                into.copy_from_slice(&file[offset as usize..offset as usize + into.len()]);
+                Ok(())
+            };
+            let (id, size) = (id_of(&file), file.len() as u64);
+            let counter = split_manifest(&file).counter;
+            roll_out(&mut fleet, 1, &Parcel { id, counter, size, read_at: &read_at, leave_behind: 0 })
+                .remove(0)
+        })
+    }
+}
+
+struct Pusher(Arc<Workstation>);
+
+struct Asked(RemoteDoor);
+
+impl Fleet for Pusher {
+    fn connect(&mut self, _: usize) -> Result<Box<dyn Line>, String> {
+        Ok(Box::new(Asked(self.0.connect())))
+    }
+
+    fn changed(&mut self, _: usize, state: &DoorState) {
+        println!("push: {} {}", state.word(), state.detail());
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Line for Asked {
+    fn ask(&mut self, request: Request) -> Result<Response, String> {
+        self.0.answer(&request).map_err(|error| error.to_string())
+    }
+}
+
 fn config(folder: &Path, models: &Path, keep_chips: bool) -> Config {
     let mut config = Config::default();
     config.door.state_dir = folder.join("state");
@@ -260,6 +364,7 @@ fn config(folder: &Path, models: &Path, keep_chips: bool) -> Config {
     // One still photograph enrols.
     config.enrol.poses = Poses::Front;
     config.session.open_s = 1;
+    config.link.listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     config
 }
 
@@ -296,7 +401,12 @@ fn the_running_door_changes_its_models_and_turns_bad_ones_away() {
     let (door, boot) = Running::start(&config, &clock);
     assert_eq!(boot, Boot::Normal);
     let [barack, joe] = visitors(&probes, imported);
-    assert_eq!(door.enrol("Barack", &barack), SubjectId(1));
+    // One from photographs over the link, one at the door.
+    let identity = Identity::new(key(9));
+    let known = door.pair(&identity, &config.link.listen.to_string());
+    let desk = Arc::new(Workstation { identity, door: known });
+    let pictures = ["obama.jpg", "obama3.jpg"].map(|name| probes.join("Barack").join(name));
+    assert_eq!(desk.enrol("Barack", &pictures), SubjectId(1));
     assert_eq!(door.enrol("Joe", &joe), SubjectId(2));
     door.opens_for(1, &barack);
     let sface = door.update(UpdateRequest::Status);
@@ -310,14 +420,12 @@ fn the_running_door_changes_its_models_and_turns_bad_ones_away() {
     assert!(matches!(&refused, Response::Refused(r) if r.kind == RefusedKind::Unverified), "{refused:?}");
     assert_eq!(door.update(UpdateRequest::Trust(root())).root_version, Some(1));
 
-    // The push: the door opens while it is made ready, with the models that it has.
-    assert!(matches!(door.push(&good).stage, UpdateStage::Preparing { .. }));
+    // The push, over TLS: the door opens while it comes and is made ready, with the models that it has.
+    let pushed = desk.push(&good);
     door.opens_for(2, &joe);
-    let UpdateStage::Ready { carried, left_behind, .. } = door.made_ready() else {
-        panic!("{:?}", door.update(UpdateRequest::Status))
-    };
-    assert_eq!((carried, left_behind), (2, 0));
-    let trying = door.activated();
+    let trying = door.until("the activation", |door| {
+        Some(door.update(UpdateRequest::Status)).filter(|s| matches!(s.stage, UpdateStage::Trial(_)))
+    });
     assert_eq!((trying.models.from, trying.models.embedder.as_str()), (ModelsFrom::SlotA, "compact"));
     assert_ne!(trying.models.binding, sface.models.binding, "other embeddings");
     door.opens_for(1, &barack);
@@ -326,11 +434,14 @@ fn the_running_door_changes_its_models_and_turns_bad_ones_away() {
         Some(door.update(UpdateRequest::Status)).filter(|s| s.last.is_some())
     });
     assert_eq!((confirmed.last, confirmed.counter_floor), (Some(TrialOutcome::Confirmed), 1));
+    assert_eq!(pushed.join().unwrap(), DoorState::Confirmed);
+    assert_eq!(desk.push(&good).join().unwrap(), DoorState::Confirmed, "a second time nothing is left to do");
 
     // Bad on purpose, and signed all the same: it is never activated.
-    door.push(&bad);
-    let stage = door.made_ready();
-    assert!(matches!(&stage, UpdateStage::Unfit { why, .. } if why.contains("worse")), "{stage:?}");
+    let pushed = desk.push(&bad);
+    door.opens_for(1, &barack);
+    let state = pushed.join().unwrap();
+    assert!(matches!(&state, DoorState::Failed(why) if why.contains("worse")), "{state:?}");
     let reason = heapless::String::try_from("rejections").unwrap();
     assert!(door.events_after(0).contains(&EventKind::BundleRefused { reason }));
     door.opens_for(1, &barack);

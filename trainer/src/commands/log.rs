@@ -117,6 +117,14 @@ fn words(kind: &Value) -> String {
         Value::Object(fields) if fields.len() == 1 => fields
             .iter()
             .map(|(word, value)| match value {
+                // Its signature is for `facelatch people receipt`.
+                Value::Object(inner) if word == "erasure_receipt" => {
+                    let erasure = &inner["erasure"];
+                    format!(
+                        "{word} subject={} templates={} chips={}",
+                        erasure["subject"], erasure["templates"], erasure["chips"]
+                    )
+                }
                 // An event about the link is an event in an event.
                 Value::Object(inner) if !NESTED.contains(&word.as_str()) => inner
                     .iter()

@@ -17,6 +17,7 @@ mod remote;
 pub mod devices;
 pub mod pair;
 pub mod push;
+mod rollout;
 pub mod status;
 pub mod people;
 pub mod enrol;

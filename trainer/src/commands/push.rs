@@ -15,6 +15,7 @@ use facelatch_shared::protocol::{PAGE, PersonRow, RefusedKind, Request, Response
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::remote::{DeviceArgs, print};
+use super::rollout;
 use crate::bundle::keyfile::read_root;
 use crate::cli::{Failure, FailureKind};
 use crate::remote::RemoteDoor;
@@ -30,9 +31,21 @@ pub struct PushArgs {
     /// Put it on trial as soon as it is ready and nobody stands at the door
     #[arg(long)]
     activate: bool,
-    /// With --activate: so many people may have to be enrolled again
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "activate")]
+    /// So many people may have to be enrolled again, at each door
+    #[arg(long, value_name = "N", default_value_t = 0)]
     leave_behind: u32,
+    /// To every door that this workstation is paired with: one goes first, the others follow once it has confirmed
+    #[arg(long, conflicts_with_all = ["device", "activate"])]
+    all: bool,
+    /// The same, to the doors of a list: a name or an address a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "activate", "all"])]
+    devices: Option<PathBuf>,
+    /// With several doors: which goes first [default: the first]
+    #[arg(long, value_name = "DOOR")]
+    canary: Option<String>,
+    /// With several doors: their states as JSON, for programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `facelatch update`.
@@ -88,6 +101,25 @@ pub(crate) fn run_update(args: &UpdateArgs) -> Result<(), Failure> {
 
 pub(crate) fn run(args: &PushArgs) -> Result<(), Failure> {
     let path = &args.bundle;
+    if args.all || args.devices.is_some() {
+        return rollout::run(&rollout::Order {
+            bundle: path,
+            list: args.devices.as_deref(),
+            canary: args.canary.as_deref(),
+            leave_behind: args.leave_behind,
+            json: args.json,
+        });
+    }
+    if args.canary.is_some() || args.json {
+        let what = "--canary and --json are for several doors: --all, or --devices FILE";
+        return Err(Failure::new(FailureKind::Usage, what));
+    }
+    if args.leave_behind > 0 && !args.activate {
+        return Err(Failure::new(
+            FailureKind::Usage,
+            "--leave-behind goes with --activate, or with several doors",
+        ));
+    }
     let file = File::open(path).map_err(|error| at(path, &error))?;
     let size = file.metadata().map_err(|error| at(path, &error))?.len();
     let mut door = args.device.connect()?;
@@ -239,6 +271,7 @@ const PUSH_EXAMPLES: &str = "\
 Examples:
   facelatch push spring.flb
   facelatch push --device door.local --activate spring.flb
+  facelatch push --all --canary \"North door\" spring.flb
 
 An interrupted push goes on where it was when the command is run again. The door decides with its former models all the time; `facelatch update
 status` tells how the trial goes, which the door ends by itself.";

@@ -3,6 +3,7 @@
 pub mod discover;
 pub mod known;
 pub mod photo;
+pub mod rollout;
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
