@@ -1,5 +1,6 @@
 //! What the tests of several crates need: models and photographs fetched at set-up, or a loud skip.
 
+pub mod bundles;
 pub mod fuzz;
 
 use std::path::{Path, PathBuf};

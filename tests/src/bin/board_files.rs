@@ -1,7 +1,7 @@
 //! Makes what the virtual board's card holds beside the program: models, and camera frames composed from the demonstration's photographs.
 //! `tests/system/run` calls it.
 //!
-//! `board_files OUT` writes `OUT/models/` and `OUT/frames/*.yuyv`, `*.mjpg`, `*.nv12`, `*.grey`, all 640×480. Exit code 3, with the reason, when the photographs were not fetched.
+//! `board_files OUT` writes `OUT/models/`, `OUT/bundles/` and `OUT/frames/*.yuyv`, `*.mjpg`, `*.nv12`, `*.grey`, all 640×480. Exit code 3, with the reason, when the photographs were not fetched.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,13 @@ use std::process::ExitCode;
 use facelatch_device::camera::scene::{Picture, Scene};
 use facelatch_device::decode::{encode_mjpeg, encode_yuyv};
 use facelatch_device::demo::photos::Photo;
+use facelatch_shared::bundle::Trial;
 use facelatch_shared::quality::Gate;
 use facelatch_shared::vision::Eyes;
 use facelatch_shared::vision::manifest::Manifest;
+use facelatch_tests::bundles::{
+    Probes, TRIAL, build, compact, key, model_folder, perturbed, root, with_random_weights,
+};
 use facelatch_tests::{models, photos};
 
 fn main() -> ExitCode {
@@ -66,6 +70,34 @@ fn write(out: &Path, imported: &Path, photos: &Path) -> Result<(), Box<dyn Error
     ] {
         save(&frames, name, &scene.finish())?;
     }
+    write_bundles(out, imported, photos)
+}
+
+/// New models for the board: such as serve, and such as are not what their self-test says. Both are signed.
+fn write_bundles(out: &Path, imported: &Path, photos: &Path) -> Result<(), Box<dyn Error>> {
+    let (bundles, work) = (out.join("bundles"), out.join("bundle-work"));
+    let probes = work.join("probes");
+    for (person, picture) in [("Barack", "obama.jpg"), ("Barack", "obama2.jpg"), ("Joe", "biden.jpg")] {
+        std::fs::create_dir_all(probes.join(person))?;
+        std::fs::copy(photos.join("face_recognition").join(picture), probes.join(person).join(picture))?;
+    }
+    std::fs::create_dir_all(&bundles)?;
+    let good = work.join("good");
+    model_folder(imported, &good, &perturbed(&compact()));
+    let trial = Trial { seconds: 5, ..TRIAL };
+    let mut draft = build(&good, &probes, 1, trial);
+    draft.sign(&key(2));
+    std::fs::write(bundles.join("good.flb"), draft.to_bytes()?)?;
+    let bad = with_random_weights(
+        &good.join("net.onnx"),
+        imported,
+        &work.join("bad"),
+        &probes,
+        Probes::OfTheGoodNet,
+        |manifest| manifest,
+    );
+    std::fs::write(bundles.join("bad.flb"), bad)?;
+    std::fs::write(bundles.join("root.flr"), root().to_file()?)?;
     Ok(())
 }
 

@@ -385,7 +385,7 @@ fn the_running_door_changes_its_models_and_turns_bad_ones_away() {
     let probes = probes_folder(&photos, &work.path().join("probes"));
     let good_models = work.path().join("good");
     model_folder(imported, &good_models, &compact());
-    let mut draft = build(&good_models, &probes, 1, TRIAL);
+    let mut draft = build(&good_models, &probes, 1, SHORT);
     draft.sign(&key(2));
     let good = draft.to_bytes().unwrap();
     let bad = with_random_weights(
@@ -393,6 +393,7 @@ fn the_running_door_changes_its_models_and_turns_bad_ones_away() {
         imported,
         &work.path().join("bad"),
         &probes,
+        Probes::OfItsOwn,
         |m| m,
     );
 
@@ -479,11 +480,11 @@ fn a_trial_that_rejects_people_ends_by_itself_and_one_that_crashes_too() {
     let sface: ModelBinding = door.update(UpdateRequest::Status).models.binding;
     let lying = |manifest: Manifest| Manifest {
         compatible: vec![Compatible { binding: sface, tar_cost: 0.0 }],
-        trial: Trial { seconds: 100_000, ..TRIAL },
+        trial: Trial { seconds: 100_000, ..SHORT },
         ..manifest
     };
     let net = work.path().join("good/net.onnx");
-    let bad = with_random_weights(&net, imported, &work.path().join("bad"), &probes, lying);
+    let bad = with_random_weights(&net, imported, &work.path().join("bad"), &probes, Probes::OfItsOwn, lying);
     door.update(UpdateRequest::Trust(root()));
     door.push(&bad);
     let stage = door.made_ready();
@@ -503,7 +504,7 @@ fn a_trial_that_rejects_people_ends_by_itself_and_one_that_crashes_too() {
     assert!(matches!(door.made_ready(), UpdateStage::Ready { .. }));
     door.activated();
     door.stop();
-    for start in 2..=u32::from(TRIAL.max_starts) {
+    for start in 2..=u32::from(SHORT.max_starts) {
         let (door, boot) = Running::start(&config, &clock);
         assert!(matches!(boot, Boot::Trying(trying) if u32::from(trying.starts) == start), "{boot:?}");
         assert_eq!(door.update(UpdateRequest::Status).models.from, ModelsFrom::SlotA);
@@ -517,7 +518,7 @@ fn a_trial_that_rejects_people_ends_by_itself_and_one_that_crashes_too() {
 }
 
 /// Long enough for both people to come, at [`FRAME_MS`] a frame.
-const TRIAL: Trial = Trial { seconds: 20, max_starts: 3, max_p95_us: u32::MAX, max_rejection_rise: 50 };
+const SHORT: Trial = Trial { seconds: 20, max_starts: 3, max_p95_us: u32::MAX, max_rejection_rise: 50 };
 const FRAME_MS: u64 = 100;
 /// Real time: only a broken door needs so much.
 const PATIENCE: Duration = Duration::from_secs(120);

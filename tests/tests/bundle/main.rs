@@ -13,10 +13,7 @@ use facelatch_device::update::carry::embed_all;
 use facelatch_device::update::{FileSlots, Outcome, Source, Updater, chip};
 use facelatch_shared::access::Rights;
 use facelatch_shared::align::CHIP_BYTES;
-use facelatch_shared::bundle::{
-    BundleId, CHUNK_BYTES, Draft, Engineer, FORMAT, Header, Manifest, Root, SecretKey, SectionKind, SelfTest,
-    SignedRoot, Trial, Trust, Version, split,
-};
+use facelatch_shared::bundle::{CHUNK_BYTES, SectionKind, SelfTest, Trial, Trust, split};
 use facelatch_shared::embedding::Template;
 use facelatch_shared::gallery::{Change, CountingEntropy, Key};
 use facelatch_shared::person::{Name, SubjectId};
@@ -24,138 +21,14 @@ use facelatch_shared::quality::Gate;
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::UnixMs;
 use facelatch_shared::vision::Eyes;
-use facelatch_shared::vision::contract::{FileHash, Manifest as ModelList};
+use facelatch_tests::bundles::{
+    Probes, TRIAL, build, compact, id_of, key, model_folder, root, split_manifest, with_random_weights,
+};
 use facelatch_tests::{models, photos};
-use facelatch_trainer::bundle::build::{BuildJob, check_file, this_release};
+use facelatch_trainer::bundle::build::{check_file, this_release};
 use facelatch_trainer::bundle::probes::largest;
-use prost::Message as _;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
-
-fn key(n: u8) -> SecretKey {
-    SecretKey::from_bytes([n; 32])
-}
-
-fn root() -> SignedRoot {
-    let root = Root {
-        format: FORMAT,
-        version: 1,
-        created: NOW,
-        expires: None,
-        keys: vec![key(1).public()],
-        threshold: 1,
-        engineers: vec![Engineer { key: key(2).public(), name: "Eve".try_into().unwrap() }],
-        engineer_threshold: 1,
-        revoked: vec![],
-    };
-    let mut signed = SignedRoot::unsigned(&root).unwrap();
-    signed.sign(&key(1));
-    signed
-}
-
-/// The imported detector and an embedder `net` with these bytes, in a folder of their own.
-fn model_folder(imported: &Path, folder: &Path, net: &[u8]) {
-    let own = ModelList::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")).unwrap();
-    let mut compact = own.models.into_iter().find(|entry| entry.name == "compact").unwrap();
-    (compact.file, compact.sha256) = ("net.onnx".into(), FileHash::of(net));
-    // The bundle's threshold is to hold, not the table that was measured for the door.
-    compact.thresholds = None;
-    let list = ModelList::load(imported).unwrap();
-    let yunet = list.models.into_iter().find(|entry| entry.name == "yunet").unwrap();
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::copy(imported.join(&yunet.file), folder.join(&yunet.file)).unwrap();
-    std::fs::write(folder.join("net.onnx"), net).unwrap();
-    ModelList { models: vec![yunet, compact] }.save(folder).unwrap();
-}
-
-fn build(models: &Path, probes: &Path, counter: u64, trial: Trial) -> Draft {
-    let job = BuildJob {
-        models,
-        detector: "yunet",
-        embedder: "compact",
-        probes,
-        per_person: 3,
-        name: "compact for all",
-        counter,
-        created: NOW,
-        expires: None,
-        min_firmware: Version(0, 1, 0),
-        boards: &[],
-        // Single photographs of people who aged between them: looser than at the door.
-        threshold: Some(0.4),
-        trial,
-        compatible: &[],
-        roots: vec![root()],
-    };
-    job.build().unwrap().draft
-}
-
-/// The network with every int8 weight replaced by a random one.
-fn randomized(net: &[u8]) -> Vec<u8> {
-    let mut model = tract_onnx::pb::ModelProto::decode(net).unwrap();
-    let mut replaced = 0;
-    for tensor in &mut model.graph.as_mut().unwrap().initializer {
-        if tensor.data_type == INT8 {
-            for (at, byte) in tensor.raw_data.iter_mut().enumerate() {
-                *byte = ((at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
-            }
-            replaced += tensor.raw_data.len();
-        }
-    }
-    assert!(replaced > net.len() / 2, "{replaced} weights of a file of {} bytes", net.len());
-    model.encode_to_vec()
-}
-
-/// ONNX's number of the type.
-const INT8: i32 = 3;
-
-/// The same bundle with other network bytes and a self-test that says what that network gives: everything about it is valid.
-fn with_random_weights(
-    good: &Path,
-    imported: &Path,
-    folder: &Path,
-    probes: &Path,
-    change: impl FnOnce(Manifest) -> Manifest,
-) -> Vec<u8> {
-    let net = randomized(&std::fs::read(good).unwrap());
-    model_folder(imported, folder, &net);
-    let size = (320, 256);
-    let mut eyes = Eyes::load(folder, "yunet", "compact", Gate::OPEN, size).unwrap();
-    let one = probes.join("Barack/obama.jpg");
-    let (chip, embedding) = largest(&one, &mut eyes).unwrap();
-    let codes = Template::quantize(&embedding).codes().to_vec();
-    let probe = facelatch_shared::bundle::ProbeChip { chip: chip.to_vec(), codes };
-    let test = SelfTest { probes: vec![probe], pairs: vec![], min_cosine: 0.99 };
-    let test = postcard::to_stdvec(&test).unwrap();
-    let good_header = split_manifest(&build(good.parent().unwrap(), probes, 1, TRIAL).to_bytes().unwrap());
-    let list = std::fs::read(folder.join("manifest.toml")).unwrap();
-    let yunet_file = ModelList::load(folder).unwrap().models[0].file.clone();
-    let yunet = std::fs::read(folder.join(&yunet_file)).unwrap();
-    let manifest = change(Manifest { counter: 2, binding: eyes.binding(), ..good_header });
-    let files: [(SectionKind, &str, &[u8]); 4] = [
-        (SectionKind::Models, "manifest.toml", &list),
-        (SectionKind::SelfTest, "selftest.postcard", &test),
-        (SectionKind::Network, &yunet_file, &yunet),
-        (SectionKind::Network, "net.onnx", &net),
-    ];
-    let mut draft = Draft::new(manifest, &files, vec![root()]).unwrap();
-    draft.sign(&key(2));
-    draft.to_bytes().unwrap()
-}
-
-fn compact() -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/compact.onnx")).unwrap()
-}
-
-fn id_of(file: &[u8]) -> BundleId {
-    BundleId::of(split(file).unwrap().header)
-}
-
-const TRIAL: Trial = Trial { seconds: 60, max_starts: 3, max_p95_us: u32::MAX, max_rejection_rise: 50 };
-
-fn split_manifest(file: &[u8]) -> Manifest {
-    Manifest::parse(&Header::parse(split(file).unwrap().header).unwrap().manifest).unwrap()
-}
 
 fn push(updater: &mut Updater, file: &[u8]) {
     let parts = split(file).unwrap();
@@ -276,6 +149,7 @@ fn people_outlive_their_model_and_a_bad_model_does_not_stay() {
         imported,
         &work.path().join("bad"),
         &probes,
+        Probes::OfItsOwn,
         |manifest| manifest,
     );
     push(&mut updater, &bad);

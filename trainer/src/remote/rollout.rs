@@ -127,12 +127,13 @@ impl Rollout<'_> {
     fn begin(&mut self, door: usize) {
         let mut tries = 0;
         let state = loop {
+            let before = self.states[door].clone();
             match self.try_to_begin(door) {
                 Ok(state) => break state,
                 // The push goes on where it was.
                 Err(why) => {
                     self.lines.remove(&door);
-                    tries += 1;
+                    tries = if self.states[door] == before { tries + 1 } else { 0 };
                     if tries >= TRIES {
                         break DoorState::Unreachable(why);
                     }
