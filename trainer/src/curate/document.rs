@@ -53,7 +53,7 @@ impl Part {
     pub fn html(&self) -> String {
         match self {
             Self::Heading(level, text) => format!("<h{level}>{}</h{level}>\n", escape(text)),
-            Self::Text(text) => format!("<p>{}</p>\n", escape(text)),
+            Self::Text(text) => format!("<p>{}</p>\n", code(&escape(text))),
             Self::Table { header, lines } => {
                 let row = |cells: &[String], tag: &str| {
                     let cells: String =
@@ -145,6 +145,14 @@ pub fn bars(title: &str, bars: &[Bar]) -> String {
     svg + "</svg>"
 }
 
+/// What stands between backticks as code.
+fn code(escaped: &str) -> String {
+    let parts = escaped.split('`').enumerate();
+    parts
+        .map(|(at, part)| if at % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() })
+        .collect()
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -158,6 +166,7 @@ mod tests {
         let table = Part::Table { header: vec!["a|b".into()], lines: vec![vec!["<script>".into()]] };
         assert_eq!(table.markdown(), "| a\\|b |\n|---|\n| <script> |\n\n");
         assert!(table.html().contains("&lt;script&gt;") && !table.html().contains("<script>"));
+        assert_eq!(Part::Text("run `a <b>`".into()).html(), "<p>run <code>a &lt;b&gt;</code></p>\n");
         assert_eq!(table.text(), "a|b\n<script>\n");
         let svg = bars("t", &[Bar { name: "<x>".into(), value: 0.0, label: "\"".into() }]);
         assert!(svg.contains("&lt;x&gt;") && svg.contains("&quot;") && !svg.contains("NaN"));

@@ -55,6 +55,12 @@ impl Site {
         Self { inner: Mutex::new((store, desk)), reader }
     }
 
+    /// The store again.
+    #[must_use]
+    pub fn into_store(self) -> Store {
+        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Answers requests until the process ends or `server` is unblocked.
     pub fn serve(&self, server: &Server, threads: usize) {
         std::thread::scope(|scope| {
