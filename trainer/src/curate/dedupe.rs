@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::describe::shared_out;
-use super::local::{Vlad, Vocabulary, describe};
+use super::local::{Raw, describe};
 use super::sources::{Reader, SourceError};
 use super::store::{Candidate, Drop, Face, Key, Stage, State, Store, StoreError};
+use super::vlad::{Vlad, Vocabulary};
 use super::{canvas, decode, grey};
 use crate::progress::Progress;
 
@@ -81,7 +82,7 @@ pub fn run(
 }
 
 /// Name of the vocabulary among the store's blocks.
-pub const VOCABULARY: &str = "vocabulary";
+pub const VOCABULARY: &str = "dedupe/vocabulary";
 /// Pictures and descriptors that the vocabulary is learnt from.
 const SAMPLE_PICTURES: usize = 600;
 const SAMPLE_OF_EACH: usize = 40;
@@ -95,27 +96,37 @@ fn learn(
     reader: &Reader,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Option<Vocabulary>, DedupeError> {
-    let keys = super::rank::sample(store, Stage::Dedupe, SAMPLE_PICTURES, 1)?;
+) -> Result<Option<Vocabulary>, StoreError> {
+    let size = (SAMPLE_PICTURES, SAMPLE_OF_EACH);
+    Ok(Vocabulary::learn(&raw_sample(store, reader, (Stage::Dedupe, size), threads, progress)?, 1))
+}
+
+/// Descriptors to learn from: of so many pictures that the stages before `stage` kept, at most so many each.
+pub(super) fn raw_sample(
+    store: &Store,
+    reader: &Reader,
+    (stage, (pictures, of_each)): (Stage, (usize, usize)),
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Raw>, StoreError> {
+    let keys = super::rank::sample(store, stage, pictures, 1)?;
     let mut jobs = Vec::with_capacity(keys.len());
     for (key, face) in store.faces(&keys)? {
         jobs.extend(store.candidate(key)?.map(|candidate| (candidate, face)));
     }
-    progress.start("pictures for the vocabulary", jobs.len() as u64);
+    progress.start("pictures to learn descriptors from", jobs.len() as u64);
     let described = shared_out(&jobs, &mut vec![(); threads.max(1)], |(), (candidate, face)| {
         let raw = raw_of(reader, candidate, face).unwrap_or_default();
         progress.step();
-        let stride = raw.len().div_ceil(SAMPLE_OF_EACH).max(1);
+        let stride = raw.len().div_ceil(of_each).max(1);
         raw.into_iter().step_by(stride).collect::<Vec<_>>()
     });
     progress.finish();
-    let sample: Vec<_> = described.into_iter().flatten().collect();
-    Ok(Vocabulary::learn(&sample, 1))
+    Ok(described.into_iter().flatten().collect())
 }
 
-type Raws = Vec<([f32; 128], [f32; 2])>;
-
-fn raw_of(reader: &Reader, candidate: &Candidate, face: &Face) -> Option<Raws> {
+/// The dense descriptors of a face; `None` where its picture cannot be read any more.
+pub(super) fn raw_of(reader: &Reader, candidate: &Candidate, face: &Face) -> Option<Vec<Raw>> {
     let picture = decode(&reader.bytes(candidate).ok()?).ok()?;
     Some(describe(&grey(&canvas(&picture, face).ok()?)))
 }

@@ -1,9 +1,7 @@
-//! Dense local descriptors of an aligned face and the VLAD of a picture.
+//! Dense local descriptors of an aligned face: what VLAD and Fisher vectors are made of.
 //!
 //! Histograms of gradient directions on a grid (SIFT's 4×4 cells of 8 directions; Lowe 2004), normalised, rooted (Arandjelović and Zisserman
-//! 2012), reduced by principal components and extended by where they lie, as in Fisher vector faces (Simonyan et al. 2013). A picture is
-//! the sum of each word's residuals (VLAD; Jégou et al. 2010), every word scaled to length one (intra-normalisation; Arandjelović and
-//! Zisserman 2013), then the whole.
+//! 2012), reduced by principal components and extended by where they lie, as in Fisher vector faces (Simonyan et al. 2013, section 2).
 
 use super::svm::{below, dot};
 
@@ -19,17 +17,13 @@ const DIRECTIONS: usize = 8;
 const RAW: usize = 16 * DIRECTIONS;
 /// Components kept.
 const COMPONENTS: usize = 24;
-/// Numbers of a descriptor: components and place.
-const DIM: usize = COMPONENTS + 2;
+/// Numbers of a reduced descriptor: components and place.
+pub(super) const DIM: usize = COMPONENTS + 2;
 /// How much the place counts beside the components.
 const PLACE_WEIGHT: f32 = 0.3;
-/// Words of the vocabulary.
-const WORDS: usize = 32;
-/// Numbers of a VLAD.
-pub const VLAD_DIM: usize = WORDS * DIM;
 
-/// One raw descriptor and where its middle lies, −1 to 1.
-type Raw = ([f32; RAW], [f32; 2]);
+/// A descriptor of 128 numbers and where its middle lies, −1 to 1.
+pub type Raw = ([f32; RAW], [f32; 2]);
 
 /// The descriptors of a grey picture, `[128, 128]`, 0 to 255. Patches without contrast give none.
 #[must_use]
@@ -75,7 +69,7 @@ pub fn describe(grey: &[f32]) -> Vec<Raw> {
 const LEAST_CONTRAST: f32 = 576.0 * 1.5;
 
 /// The descriptor of the same patch in the mirrored picture.
-fn mirrored((raw, place): &Raw) -> Raw {
+pub(super) fn mirrored((raw, place): &Raw) -> Raw {
     let mut out = [0.0; RAW];
     for cell in 0..16 {
         let other = cell / 4 * 4 + 3 - cell % 4;
@@ -87,23 +81,21 @@ fn mirrored((raw, place): &Raw) -> Raw {
     (out, [-place[0], place[1]])
 }
 
-/// Principal components and words, learnt from a sample.
+/// Principal components of descriptors.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Vocabulary {
+pub struct Components {
     mean: Vec<f32>,
     /// `[COMPONENTS, RAW]`
     axes: Vec<f32>,
-    /// `[WORDS, DIM]`
-    words: Vec<f32>,
 }
 
-impl Vocabulary {
-    /// Learns from descriptors; `None` where there are fewer than two a word.
+impl Components {
+    /// Numbers that [`Components::values`] gives.
+    pub(super) const VALUES: usize = RAW + COMPONENTS * RAW;
+
+    /// Learns from descriptors, of which there must be some.
     #[must_use]
-    pub fn learn(sample: &[Raw], seed: u64) -> Option<Self> {
-        if sample.len() < 2 * WORDS {
-            return None;
-        }
+    pub fn learn(sample: &[Raw], seed: u64) -> Self {
         let mut mean = vec![0.0_f32; RAW];
         for (raw, _) in sample {
             mean.iter_mut().zip(raw).for_each(|(m, v)| *m += v / sample.len() as f32);
@@ -115,13 +107,12 @@ impl Vocabulary {
                 row.iter_mut().zip(&off).for_each(|(s, &b)| *s += a * b);
             }
         }
-        let mut vocabulary = Self { mean, axes: axes(&spread, seed), words: Vec::new() };
-        let points: Vec<[f32; DIM]> = sample.iter().map(|raw| vocabulary.reduce(raw)).collect();
-        vocabulary.words = k_means(&points, seed);
-        Some(vocabulary)
+        Self { axes: axes(&spread, seed), mean }
     }
 
-    fn reduce(&self, (raw, place): &Raw) -> [f32; DIM] {
+    /// A descriptor's components, and its place scaled to count beside them.
+    #[must_use]
+    pub fn reduce(&self, (raw, place): &Raw) -> [f32; DIM] {
         let mut off = [0.0; RAW];
         off.iter_mut().zip(raw).zip(&self.mean).for_each(|((o, v), m)| *o = v - m);
         let mut point = [0.0; DIM];
@@ -133,49 +124,15 @@ impl Vocabulary {
         point
     }
 
-    /// The VLAD of a picture's descriptors and that of the mirrored picture.
-    #[must_use]
-    pub fn vlad(&self, raw: &[Raw]) -> Vlad {
-        let plain = self.sum(raw.iter().map(|raw| self.reduce(raw)));
-        let mirror = self.sum(raw.iter().map(|raw| self.reduce(&mirrored(raw))));
-        Vlad { plain, mirror }
+    /// All numbers, for the store.
+    pub(super) fn values(&self) -> impl Iterator<Item = f32> {
+        self.mean.iter().chain(&self.axes).copied()
     }
 
-    fn sum(&self, points: impl Iterator<Item = [f32; DIM]>) -> Codes {
-        let mut sums = vec![0.0_f32; VLAD_DIM];
-        for point in points {
-            let at = nearest(&self.words, &point);
-            let word = &self.words[at * DIM..(at + 1) * DIM];
-            for (k, sum) in sums[at * DIM..(at + 1) * DIM].iter_mut().enumerate() {
-                *sum += point[k] - word[k];
-            }
-        }
-        for word in sums.chunks_exact_mut(DIM) {
-            let length = dot(word, word).sqrt();
-            if length > 1e-6 {
-                word.iter_mut().for_each(|v| *v /= length);
-            }
-        }
-        Codes::new(&sums)
-    }
-
-    /// As bytes, for the store.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let all = self.mean.iter().chain(&self.axes).chain(&self.words);
-        all.flat_map(|v| v.to_le_bytes()).collect()
-    }
-
-    /// From the store's bytes; `None` for another length.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        if values.len() != RAW + COMPONENTS * RAW + VLAD_DIM || bytes.len() != values.len() * 4 {
-            return None;
-        }
+    /// From [`Components::values`]: at least as many as there are.
+    pub(super) fn from_values(values: &[f32]) -> Self {
         let (mean, rest) = values.split_at(RAW);
-        let (axes, words) = rest.split_at(COMPONENTS * RAW);
-        Some(Self { mean: mean.to_vec(), axes: axes.to_vec(), words: words.to_vec() })
+        Self { mean: mean.to_vec(), axes: rest[..COMPONENTS * RAW].to_vec() }
     }
 }
 
@@ -204,7 +161,7 @@ fn axes(spread: &[f32], seed: u64) -> Vec<f32> {
     axes
 }
 
-fn nearest(words: &[f32], point: &[f32; DIM]) -> usize {
+pub(super) fn nearest(words: &[f32], point: &[f32; DIM]) -> usize {
     let (mut best, mut least) = (0, f32::INFINITY);
     for (at, word) in words.chunks_exact(DIM).enumerate() {
         let apart: f32 = word.iter().zip(point).map(|(w, p)| (w - p) * (w - p)).sum();
@@ -215,13 +172,13 @@ fn nearest(words: &[f32], point: &[f32; DIM]) -> usize {
     best
 }
 
-/// Lloyd's k-means (1982), begun from points of the sample drawn with probability by their squared distance (Arthur and
+/// `count` words of a sample, `[count, DIM]`: Lloyd's k-means (1982), begun from points of the sample drawn with probability by their squared distance (Arthur and
 /// Vassilvitskii 2007).
-fn k_means(points: &[[f32; DIM]], seed: u64) -> Vec<f32> {
+pub(super) fn k_means(points: &[[f32; DIM]], count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed ^ 0x5eed;
     let mut words = points[below(&mut state, points.len())].to_vec();
     let mut apart = vec![f32::INFINITY; points.len()];
-    while words.len() < VLAD_DIM {
+    while words.len() < count * DIM {
         let last = &words[words.len() - DIM..];
         for (apart, point) in apart.iter_mut().zip(points) {
             *apart = apart.min(last.iter().zip(point).map(|(w, p)| (w - p) * (w - p)).sum());
@@ -235,7 +192,7 @@ fn k_means(points: &[[f32; DIM]], seed: u64) -> Vec<f32> {
         words.extend(points[chosen.unwrap_or(points.len() - 1)]);
     }
     for _ in 0..15 {
-        let (mut sums, mut counts) = (vec![0.0_f32; VLAD_DIM], [0.0_f32; WORDS]);
+        let (mut sums, mut counts) = (vec![0.0_f32; count * DIM], vec![0.0_f32; count]);
         for point in points {
             let at = nearest(&words, point);
             counts[at] += 1.0;
@@ -250,92 +207,12 @@ fn k_means(points: &[[f32; DIM]], seed: u64) -> Vec<f32> {
     words
 }
 
-/// A vector of length one as 8-bit codes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Codes(Vec<i8>);
-
-impl Codes {
-    fn new(values: &[f32]) -> Self {
-        let most = values.iter().fold(0.0_f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
-        Self(values.iter().map(|v| (v / most * 127.0).round() as i8).collect())
-    }
-
-    /// Cosine with another; 0 where one is all zeros.
-    #[must_use]
-    pub fn cosine(&self, other: &Self) -> f32 {
-        let product =
-            |a: &[i8], b: &[i8]| -> i32 { a.iter().zip(b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum() };
-        let lengths = product(&self.0, &self.0) as f32 * product(&other.0, &other.0) as f32;
-        if lengths > 0.0 { product(&self.0, &other.0) as f32 / lengths.sqrt() } else { 0.0 }
-    }
-}
-
-/// A picture's VLAD, and that of its mirror image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vlad {
-    plain: Codes,
-    mirror: Codes,
-}
-
-impl Vlad {
-    /// How alike two pictures are, whichever way round: −1 to 1.
-    #[must_use]
-    pub fn alike(&self, other: &Self) -> f32 {
-        self.plain.cosine(&other.plain).max(self.plain.cosine(&other.mirror))
-    }
-
-    /// Hashes that near pictures share some of, the same for a picture and its mirror image: signs of projections onto directions drawn at random
-    /// (Charikar 2002), 16 a band.
-    #[must_use]
-    pub fn bands(&self) -> [u64; BANDS] {
-        let both: Vec<f32> =
-            self.plain.0.iter().zip(&self.mirror.0).map(|(&a, &b)| f32::from(a) + f32::from(b)).collect();
-        let mut state = 0xba2d;
-        std::array::from_fn(|_| {
-            (0..16).fold(0, |hash, _| {
-                let mut sum = 0.0;
-                for values in both.chunks(64) {
-                    // One draw gives the signs of 64 dimensions.
-                    let signs = bits(&mut state);
-                    sum += values
-                        .iter()
-                        .enumerate()
-                        .map(|(k, v)| if signs >> k & 1 == 1 { *v } else { -v })
-                        .sum::<f32>();
-                }
-                hash << 1 | u64::from(sum > 0.0)
-            })
-        })
-    }
-
-    /// As bytes, for the store.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.plain.0.iter().chain(&self.mirror.0).map(|&c| c.cast_unsigned()).collect()
-    }
-
-    /// From the store's bytes; `None` for another length.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let codes = |bytes: &[u8]| Codes(bytes.iter().map(|b| b.cast_signed()).collect());
-        let halves = bytes.split_at_checked(VLAD_DIM).filter(|(_, rest)| rest.len() == VLAD_DIM)?;
-        Some(Self { plain: codes(halves.0), mirror: codes(halves.1) })
-    }
-}
-
-/// Bands of a signature.
-pub const BANDS: usize = 12;
-
-fn bits(state: &mut u64) -> u64 {
-    (below(state, 1 << 32) as u64) << 32 | below(state, 1 << 32) as u64
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Smooth blobs, others for every seed.
-    fn picture(seed: u64) -> Vec<f32> {
+    pub(in super::super) fn picture(seed: u64) -> Vec<f32> {
         let mut state = seed;
         let blobs: Vec<[f32; 4]> = (0..25)
             .map(|_| std::array::from_fn(|k| below(&mut state, 1000) as f32 / if k < 2 { 8.0 } else { 10.0 }))
@@ -350,13 +227,8 @@ mod tests {
         (0..SIDE * SIDE).map(|i| value((i % SIDE) as f32, (i / SIDE) as f32)).collect()
     }
 
-    fn mirror(picture: &[f32]) -> Vec<f32> {
+    pub(in super::super) fn mirror(picture: &[f32]) -> Vec<f32> {
         (0..SIDE * SIDE).map(|i| picture[i / SIDE * SIDE + SIDE - 1 - i % SIDE]).collect()
-    }
-
-    fn vocabulary() -> Vocabulary {
-        let sample: Vec<Raw> = (0..12).flat_map(|seed| describe(&picture(seed + 100))).collect();
-        Vocabulary::learn(&sample, 1).unwrap()
     }
 
     #[test]
@@ -373,37 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_picture_in_other_light_or_mirrored_is_near_and_another_is_not() {
-        let vocabulary = vocabulary();
-        let vlad = |picture: &[f32]| vocabulary.vlad(&describe(picture));
-        let one = picture(1);
-        let a = vlad(&one);
-        let light: Vec<f32> = one.iter().map(|v| v * 0.7 + 40.0).collect();
-        assert!((a.alike(&a) - 1.0).abs() < 1e-6);
-        assert!(a.alike(&vlad(&light)) > 0.95, "{}", a.alike(&vlad(&light)));
-        assert!(a.alike(&vlad(&mirror(&one))) > 0.99, "{}", a.alike(&vlad(&mirror(&one))));
-        assert!(a.alike(&vlad(&picture(2))) < 0.6, "{}", a.alike(&vlad(&picture(2))));
-        let shared = a.bands().iter().zip(vlad(&mirror(&one)).bands()).filter(|(a, b)| **a == *b).count();
-        assert!(shared >= 6, "{shared} of {BANDS} bands");
-        assert_eq!(a.bands().iter().zip(vlad(&picture(2)).bands()).filter(|(a, b)| **a == *b).count(), 0);
-        assert!(describe(&vec![77.0; SIDE * SIDE]).is_empty(), "no contrast, no descriptors");
-        assert_eq!(vlad(&vec![77.0; SIDE * SIDE]).alike(&a), 0.0);
-    }
-
-    #[test]
-    fn the_store_gives_back_what_it_was_given() {
-        let vocabulary = vocabulary();
-        assert_eq!(Vocabulary::from_bytes(&vocabulary.to_bytes()).unwrap(), vocabulary);
-        let vlad = vocabulary.vlad(&describe(&picture(5)));
-        assert_eq!(Vlad::from_bytes(&vlad.to_bytes()).unwrap(), vlad);
-        assert!(Vlad::from_bytes(&[0; 10]).is_none() && Vocabulary::from_bytes(&[0; 8]).is_none());
-        assert!(Vocabulary::learn(&[], 1).is_none());
-    }
-
-    #[test]
     fn components_explain_as_much_as_any_and_stand_upright_on_each_other() {
         let sample: Vec<Raw> = (0..4).flat_map(|seed| describe(&picture(seed))).collect();
-        let axes = Vocabulary::learn(&sample, 1).unwrap().axes;
+        let axes = Components::learn(&sample, 1).axes;
         for (i, a) in axes.chunks_exact(RAW).enumerate() {
             for (j, b) in axes.chunks_exact(RAW).enumerate() {
                 let expected = f32::from(u8::from(i == j));

@@ -7,13 +7,32 @@
 
 use std::collections::BTreeMap;
 
-use super::store::{Drop, Key, Stage, State, Store, StoreError};
+use thiserror::Error;
+
+use super::dedupe::{raw_of, raw_sample};
+use super::describe::shared_out;
+use super::fisher::Mixture;
+use super::sources::{Reader, SourceError};
+use super::store::{Drop, Face, Key, Stage, State, Store, StoreError};
 use super::svm::{Options, Svm, below};
 use crate::progress::Progress;
+
+/// What a classifier looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptor {
+    /// The embedder's vector, 128 numbers, as `describe` stored it.
+    Embedder,
+    /// Fisher vectors of dense local descriptors, the paper's: 3,328 numbers, made anew from the pictures. Needs no trained net.
+    Fisher,
+}
 
 /// How a person's candidates are ordered, and how many stay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranking {
+    /// What it looks at.
+    pub descriptor: Descriptor,
+    /// Threads that make Fisher vectors.
+    pub threads: usize,
     /// Pictures learnt from.
     pub positives: usize,
     /// Other people's pictures learnt from, over all people.
@@ -35,7 +54,18 @@ pub struct Ranking {
 impl Default for Ranking {
     fn default() -> Self {
         let svm = Options::default();
-        Self { positives: 50, negatives: 4000, keep: 1000, share: 0.5, least: None, folds: 5, rounds: 2, svm }
+        Self {
+            descriptor: Descriptor::Embedder,
+            threads: 1,
+            positives: 50,
+            negatives: 4000,
+            keep: 1000,
+            share: 0.5,
+            least: None,
+            folds: 5,
+            rounds: 2,
+            svm,
+        }
     }
 }
 
@@ -44,7 +74,11 @@ impl Ranking {
     #[must_use]
     pub fn settings(&self) -> String {
         format!(
-            "positives {}, negatives {}, keep {}, share {}, least {}, folds {}, rounds {}, C {}",
+            "descriptor {}, positives {}, negatives {}, keep {}, share {}, least {}, folds {}, rounds {}, C {}",
+            match self.descriptor {
+                Descriptor::Embedder => "embedder",
+                Descriptor::Fisher => "fisher",
+            },
             self.positives,
             self.negatives,
             self.keep,
@@ -57,31 +91,33 @@ impl Ranking {
     }
 }
 
-/// Ranks everybody. Goes on where it stopped. Holds the negatives (at most `negatives` descriptors) and one person's descriptors.
+/// Ranks everybody. Goes on where it stopped. Holds the negatives (at most `negatives` descriptors) and one person's descriptors: 0.5 kB
+/// each of the embedder, 13 kB each as Fisher vectors.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`RankError`]; a picture that cannot be read any more has a Fisher vector of zeros.
 pub fn run(
     store: &Store,
     ranking: &Ranking,
     again: bool,
     progress: &dyn Progress,
-) -> Result<State, StoreError> {
+) -> Result<State, RankError> {
     store.need(Stage::Describe)?;
     let mut state = store.begin(Stage::Rank, &ranking.settings(), again)?;
     if state.done {
         return Ok(state);
     }
     let people: Vec<u32> = store.people()?.into_iter().map(|(number, _)| number).collect();
-    let pool = negatives(store, &people, ranking)?;
+    let vectors = Vectors::open(store, ranking, progress)?;
+    let pool = negatives(store, &people, ranking, &vectors)?;
     progress.start("people ranked", people.len() as u64);
     let from = state.cursor[0];
     for &person in people.iter().filter(|&&p| u64::from(p) >= from) {
         let faces = store.faces(&store.alive_keys(person, Stage::Rank)?)?;
-        let vectors: Vec<Vec<f32>> = faces.iter().map(|(_, face)| face.vector()).collect();
+        let own = vectors.of(store, &faces)?;
         let others: Vec<&[f32]> =
             pool.iter().filter(|(whose, _)| *whose != person).map(|(_, v)| v.as_slice()).collect();
-        let scores = order(&vectors, &others, ranking, u64::from(person));
+        let scores = order(&own, &others, ranking, u64::from(person));
         let mut by_score: Vec<usize> = (0..faces.len()).collect();
         by_score.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
         let most = ranking.keep.min((faces.len() as f32 * ranking.share).ceil() as usize);
@@ -106,15 +142,67 @@ pub fn run(
     Ok(state)
 }
 
+/// Name of the mixture among the store's blocks.
+const MIXTURE: &str = "rank/mixture";
+/// Pictures and descriptors that the mixture is learnt from.
+const SAMPLE: (usize, usize) = (1000, 50);
+
+/// Makes the vectors of faces.
+enum Vectors {
+    Embedder,
+    Fisher { mixture: Option<Mixture>, reader: Reader, threads: usize },
+}
+
+impl Vectors {
+    fn open(store: &Store, ranking: &Ranking, progress: &dyn Progress) -> Result<Self, RankError> {
+        if ranking.descriptor == Descriptor::Embedder {
+            return Ok(Self::Embedder);
+        }
+        let (reader, threads) = (Reader::open(&store.sources()?)?, ranking.threads.max(1));
+        let mixture = match store.blob(MIXTURE)? {
+            Some(bytes) => Mixture::from_bytes(&bytes),
+            None => {
+                let sample = raw_sample(store, &reader, (Stage::Rank, SAMPLE), threads, progress)?;
+                let learnt = Mixture::learn(&sample, 1);
+                let bytes = learnt.as_ref().map(Mixture::to_bytes).unwrap_or_default();
+                store.write(|txn| txn.put_blob(MIXTURE, &bytes))?;
+                learnt
+            }
+        };
+        // With too few pictures for a mixture there is nothing to tell them apart by.
+        Ok(Self::Fisher { mixture, reader, threads })
+    }
+
+    fn of(&self, store: &Store, faces: &[(Key, Face)]) -> Result<Vec<Vec<f32>>, StoreError> {
+        let Self::Fisher { mixture, reader, threads } = self else {
+            return Ok(faces.iter().map(|(_, face)| face.vector()).collect());
+        };
+        let mut jobs = Vec::with_capacity(faces.len());
+        for (key, face) in faces {
+            jobs.push((store.candidate(*key)?, face));
+        }
+        Ok(shared_out(&jobs, &mut vec![(); *threads], |(), (candidate, face)| {
+            let raw = candidate.as_ref().and_then(|candidate| raw_of(reader, candidate, face));
+            mixture.as_ref().map_or_else(|| vec![0.0], |mixture| mixture.vector(&raw.unwrap_or_default()))
+        }))
+    }
+}
+
 /// The first pictures of everybody, as many of each as fit; of more people than that an even selection.
-fn negatives(store: &Store, people: &[u32], ranking: &Ranking) -> Result<Vec<(u32, Vec<f32>)>, StoreError> {
+fn negatives(
+    store: &Store,
+    people: &[u32],
+    ranking: &Ranking,
+    vectors: &Vectors,
+) -> Result<Vec<(u32, Vec<f32>)>, StoreError> {
     let each = (ranking.negatives / people.len().max(1)).clamp(1, ranking.positives.max(1));
     let stride = people.len().div_ceil(ranking.negatives.max(1)).max(1);
     let mut pool = Vec::new();
     for &person in people.iter().step_by(stride) {
         let mut keys = store.alive_keys(person, Stage::Rank)?;
         keys.truncate(each);
-        pool.extend(store.faces(&keys)?.into_iter().map(|(_, face)| (person, face.vector())));
+        let faces = store.faces(&keys)?;
+        pool.extend(vectors.of(store, &faces)?.into_iter().map(|vector| (person, vector)));
     }
     Ok(pool)
 }
@@ -176,6 +264,18 @@ pub fn sample(store: &Store, stage: Stage, count: usize, seed: u64) -> Result<Ve
     }
     drawn.sort_unstable();
     Ok(drawn)
+}
+
+/// Why nobody could be ranked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RankError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A source is gone.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::commands::evaluate::EyesArgs;
 use crate::curate::dedupe::{self, DedupeError};
 use crate::curate::describe::{self, DescribeError};
 use crate::curate::edit::Edit;
-use crate::curate::rank::{self, Ranking};
+use crate::curate::rank::{self, Descriptor, RankError, Ranking};
 use crate::curate::sources::Reader;
 use crate::curate::store::Stage;
 use crate::curate::svm;
@@ -60,6 +60,12 @@ Examples:
 pub(super) struct RankArgs {
     #[command(flatten)]
     work: WorkArgs,
+    /// What the classifiers look at
+    #[arg(long, value_enum, default_value_t = DescriptorArg::Embedder)]
+    descriptor: DescriptorArg,
+    /// Threads that make Fisher vectors [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// Pictures kept a person at most
     #[arg(long, value_name = "K", default_value_t = 1000)]
     keep: usize,
@@ -98,9 +104,22 @@ pub(super) struct RankArgs {
     again: bool,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum DescriptorArg {
+    /// The embedder's vectors, as `describe` stored them
+    Embedder,
+    /// Fisher vectors of dense local descriptors, which need no trained net: the paper's, slower
+    Fisher,
+}
+
 pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
     let store = args.work.open()?;
     let ranking = Ranking {
+        descriptor: match args.descriptor {
+            DescriptorArg::Embedder => Descriptor::Embedder,
+            DescriptorArg::Fisher => Descriptor::Fisher,
+        },
+        threads: threads(args.threads),
         positives: args.positives,
         negatives: args.negatives,
         keep: args.keep,
@@ -110,7 +129,10 @@ pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
         rounds: args.rounds,
         svm: svm::Options { c: args.cost, ..svm::Options::default() },
     };
-    let state = rank::run(&store, &ranking, args.again, &Bar::new())?;
+    let state = rank::run(&store, &ranking, args.again, &Bar::new()).map_err(|e| match e {
+        RankError::Store(error) => error.into(),
+        other => failed(other),
+    })?;
     print_done(&store, Stage::Rank, &state)?;
     if let (Some(count), Some(out)) = (args.sample, &args.sample_out) {
         let sources = store.sources()?;
