@@ -72,14 +72,14 @@ impl Mixture {
         self.weights = sums.shares.iter().map(|&share| (share / all).max(1e-6)).collect();
         self.variances.resize(GAUSSIANS * DIM, 0.0);
         for at in 0..GAUSSIANS {
-            for k in 0..DIM {
-                let (i, least) = (at * DIM + k, (overall[k] * LEAST_VARIANCE).max(1e-8));
+            for (k, &all) in overall.iter().enumerate() {
+                let (i, least) = (at * DIM + k, (all * LEAST_VARIANCE).max(1e-8));
                 if sums.shares[at] > LEAST_SHARE {
                     self.means[i] = sums.first[i] / sums.shares[at];
                     self.variances[i] =
                         (sums.second[i] / sums.shares[at] - self.means[i] * self.means[i]).max(least);
                 } else if self.variances[i] < least {
-                    self.variances[i] = overall[k].max(least);
+                    self.variances[i] = all.max(least);
                 }
             }
         }
@@ -120,9 +120,9 @@ impl Mixture {
                 if share <= LEAST_SHARE {
                     continue;
                 }
-                for k in 0..DIM {
+                for (k, value) in point.iter().enumerate() {
                     let i = at * DIM + k;
-                    let off = (point[k] - self.means[i]) / self.variances[i].sqrt();
+                    let off = (value - self.means[i]) / self.variances[i].sqrt();
                     firsts[i] += share * off;
                     seconds[i] += share * (off * off - 1.0);
                 }

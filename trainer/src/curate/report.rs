@@ -11,6 +11,7 @@ use image::{RgbImage, imageops};
 use serde_json::{Value, json};
 
 use super::document::{Bar, Part, bars};
+use super::fetch::journal::Licences;
 use super::sources::Reader;
 use super::store::{Key, Stage, Store, StoreError};
 use super::truth::{self, Labels, Purity};
@@ -222,7 +223,9 @@ pub fn datasheet(store: &Store, title: &str, rows: &[Row], plain: &Plain) -> Res
     }
     parts.push(Part::Table { header: ["stage", "settings", "notes"].map(str::to_owned).to_vec(), lines });
     parts.push(Part::Heading(2, "Sources and licences".into()));
-    let mut kept_of = vec![0_usize; sources.len()];
+    // What was fetched has a licence a picture, other sources one for all.
+    let licences: Vec<Option<Licences>> = sources.iter().map(|source| Licences::read(&source.path)).collect();
+    let mut kept_of: BTreeMap<(u16, Option<String>), usize> = BTreeMap::new();
     let mut per_person: BTreeMap<u32, usize> = BTreeMap::new();
     let mut eyes: Vec<f32> = Vec::new();
     let mut attributes: BTreeMap<String, BTreeMap<String, [usize; 2]>> = BTreeMap::new();
@@ -239,7 +242,10 @@ pub fn datasheet(store: &Store, title: &str, rows: &[Row], plain: &Plain) -> Res
             of[1] += kept.len();
         }
         for (key, candidate) in &kept {
-            kept_of[usize::from(candidate.source)] += 1;
+            let number = usize::from(candidate.source);
+            let own = licences[number].as_ref().and_then(|l| l.of(candidate.place.name()));
+            let licence = own.or(sources[number].licence.as_deref());
+            *kept_of.entry((candidate.source, licence.map(str::to_owned))).or_default() += 1;
             // An even part of them is enough for a distribution.
             if key.index % 7 == 0 {
                 eyes.extend(store.face(*key)?.map(|face| face.eye_distance_px()));
@@ -247,11 +253,18 @@ pub fn datasheet(store: &Store, title: &str, rows: &[Row], plain: &Plain) -> Res
         }
     }
     let unknown = || "not stated".to_owned();
-    let lines = sources.iter().zip(&kept_of).map(|(source, kept)| {
+    for (number, source) in (0..).zip(&sources) {
+        // A source of which nothing was kept is named too.
+        if !kept_of.keys().any(|(of, _)| *of == number) {
+            kept_of.insert((number, source.licence.clone()), 0);
+        }
+    }
+    let lines = kept_of.into_iter().map(|((number, licence), kept)| {
+        let source = &sources[usize::from(number)];
         let name = source.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         vec![
             name,
-            source.licence.clone().unwrap_or_else(unknown),
+            licence.unwrap_or_else(unknown),
             source.origin.clone().unwrap_or_else(unknown),
             kept.to_string(),
         ]
@@ -383,6 +396,7 @@ pub fn write(
     std::fs::create_dir_all(out)?;
     let mut parts = datasheet(store, title, rows, plain)?;
     let reader = Reader::open(&store.sources()?)?;
+    parts.push(Part::Heading(2, "Contact sheets".into()));
     for (name, sheet, caption) in sheets(store, &reader)? {
         sheet.save(out.join(&name))?;
         parts.push(Part::Picture { file: name, caption });

@@ -1,6 +1,6 @@
 //! Where pictures come from: folders with a folder per person, tar and zip archives. Listed in a fixed order, read where they lie.
 //!
-//! Nothing is fetched from anywhere: pictures are on disk before a curation begins.
+//! Pictures are on disk before a curation begins; those of a list of addresses are brought there by [`super::fetch`].
 
 use std::fs::File;
 use std::io::Read as _;

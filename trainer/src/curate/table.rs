@@ -1,6 +1,11 @@
 //! Tables as spreadsheets write them: CSV with quotes (RFC 4180).
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
+
+/// A line, counted from one, and what is wrong there.
+pub(super) type TableError = (u64, String);
 
 /// A table with a header; every row has as many fields as it.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,57 +17,117 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads a file; the error is a line and what is wrong there.
-    pub(super) fn read(path: &Path) -> Result<Self, (u64, String)> {
-        let text = std::fs::read_to_string(path).map_err(|e| (0, e.to_string()))?;
-        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(&text))
+    /// Reads a file whole.
+    pub(super) fn read(path: &Path) -> Result<Self, TableError> {
+        let mut rows = Rows::open(path)?;
+        let header = std::mem::take(&mut rows.header);
+        Ok(Self { header, rows: rows.collect::<Result<_, _>>()? })
+    }
+}
+
+/// The rows of a table, one at a time: for those that are larger than memory.
+#[derive(Debug)]
+pub(super) struct Rows<R> {
+    /// Names of the columns.
+    pub header: Vec<String>,
+    columns: usize,
+    input: R,
+    /// Lines read.
+    lines: u64,
+}
+
+/// A row is no longer than this: a quote that does not end must not take all memory.
+const LONGEST_ROW: usize = 1 << 20;
+
+impl Rows<BufReader<File>> {
+    /// Opens a file and reads its header.
+    pub(super) fn open(path: &Path) -> Result<Self, TableError> {
+        Self::new(BufReader::new(File::open(path).map_err(|e| (0, e.to_string()))?))
+    }
+}
+
+impl<R: BufRead> Rows<R> {
+    fn new(input: R) -> Result<Self, TableError> {
+        let mut rows = Self { header: Vec::new(), columns: 0, input, lines: 0 };
+        let (_, header) = rows.row()?.ok_or((1, "it is empty".to_owned()))?;
+        rows.header =
+            header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+        rows.columns = rows.header.len();
+        Ok(rows)
     }
 
-    fn parse(text: &str) -> Result<Self, (u64, String)> {
-        let (mut rows, mut row, mut field) = (Vec::new(), Vec::new(), String::new());
-        let (mut line, mut begun, mut quoted) = (1, 1, false);
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            if c == '\n' {
-                line += 1;
-            }
-            match c {
-                '"' if quoted && chars.peek() == Some(&'"') => {
-                    chars.next();
-                    field.push('"');
+    /// The next row that is not blank; `None` at the end.
+    fn row(&mut self) -> Result<Option<(u64, Vec<String>)>, TableError> {
+        loop {
+            let (begun, mut text) = (self.lines + 1, String::new());
+            // A row ends with a line where no quote is open.
+            let ended = loop {
+                let left = (LONGEST_ROW - text.len()) as u64;
+                let read = self.input.by_ref().take(left).read_line(&mut text);
+                self.lines += 1;
+                match read.map_err(|e| (self.lines, e.to_string()))? {
+                    0 => break false,
+                    _ if text.bytes().filter(|&b| b == b'"').count() % 2 == 0 => break true,
+                    _ => {}
                 }
-                '"' if quoted => quoted = false,
-                '"' if field.is_empty() => quoted = true,
-                '"' => return Err((line, "a quote in the middle of a field".into())),
-                c if quoted => field.push(c),
-                ',' => row.push(std::mem::take(&mut field)),
-                '\r' if chars.peek() == Some(&'\n') => {}
-                '\n' => {
-                    row.push(std::mem::take(&mut field));
-                    rows.push((begun, std::mem::take(&mut row)));
-                    begun = line;
-                }
-                c => field.push(c),
+            };
+            if !ended && text.is_empty() {
+                return Ok(None);
+            }
+            let row = fields(text.strip_suffix('\n').unwrap_or(&text)).map_err(|reason| (begun, reason))?;
+            if row.len() > 1 || !row[0].trim().is_empty() {
+                return Ok(Some((begun, row)));
             }
         }
-        if quoted {
-            return Err((begun, "a quote that does not end".into()));
-        }
-        if !field.is_empty() || !row.is_empty() {
-            row.push(field);
-            rows.push((begun, row));
-        }
-        rows.retain(|(_, row)| row.len() > 1 || !row[0].trim().is_empty());
-        if rows.is_empty() {
-            return Err((1, "it is empty".into()));
-        }
-        let header: Vec<String> = rows.remove(0).1.iter().map(|name| name.trim().to_owned()).collect();
-        match rows.iter().find(|(_, row)| row.len() != header.len()) {
-            Some((line, row)) => {
-                Err((*line, format!("it has {} fields, the header {}", row.len(), header.len())))
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<(u64, Vec<String>), TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (line, row) = match self.row() {
+            Ok(row) => row?,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(if row.len() == self.columns {
+            Ok((line, row))
+        } else {
+            Err((line, format!("it has {} fields, the header {}", row.len(), self.columns)))
+        })
+    }
+}
+
+/// The fields of one row, without its line end.
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let (mut row, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut chars = text.strip_suffix('\r').unwrap_or(text).chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
             }
-            None => Ok(Self { header, rows }),
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            '"' => return Err("a quote in the middle of a field".into()),
+            ',' if !quoted => row.push(std::mem::take(&mut field)),
+            c => field.push(c),
         }
+    }
+    if quoted {
+        return Err("a quote that does not end".into());
+    }
+    row.push(field);
+    Ok(row)
+}
+
+/// A field as a table writes it.
+pub(super) fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
     }
 }
 
@@ -72,12 +137,19 @@ mod tests {
 
     #[test]
     fn quotes_commas_and_line_ends_are_read_as_spreadsheets_write_them() {
-        let table = Table::parse("name, b\r\n\"Lee, Ann\",\"say \"\"hi\"\"\nthere\"\r\n\nBob,\n").unwrap();
+        let parse = |text: &'static str| -> Result<Table, TableError> {
+            let mut rows = Rows::new(text.as_bytes())?;
+            let header = std::mem::take(&mut rows.header);
+            Ok(Table { header, rows: rows.collect::<Result<_, TableError>>()? })
+        };
+        let table = parse("\u{feff}name, b\r\n\"Lee, Ann\",\"say \"\"hi\"\"\nthere\"\r\n\nBob,\n").unwrap();
         assert_eq!(table.header, ["name", "b"]);
         assert_eq!(table.rows[0], (2, vec!["Lee, Ann".into(), "say \"hi\"\nthere".into()]));
         assert_eq!(table.rows[1], (5, vec!["Bob".into(), String::new()]));
-        for (text, line) in [("a,b\n1\n", 2), ("a\n\"x", 2), ("a\nx\"y\n", 2), ("\n", 1)] {
-            assert_eq!(Table::parse(text).unwrap_err().0, line, "{text}");
+        for (text, line) in
+            [("a,b\n1\n", 2), ("a\n\"x", 2), ("a\nx\"y\n", 2), ("\n", 1), ("a,b\n1,2\n\n3\n", 4)]
+        {
+            assert_eq!(parse(text).unwrap_err().0, line, "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `facelatch curate …`: from a heap of candidate pictures to a training set.
 
 mod candidates;
+mod fetch;
 mod stages;
 mod review;
 mod report;
@@ -25,6 +26,8 @@ pub struct Args {
 enum Command {
     /// Make a heap that is noisy on purpose from pictures whose people are known
     MakeNoisy(candidates::NoisyArgs),
+    /// Fetch the pictures of a list of addresses, as slowly as their hosts wish
+    Fetch(fetch::Args),
     /// List who is collected and which pictures there are
     Candidates(candidates::Args),
     /// Find, align and embed the face of every candidate
@@ -52,6 +55,7 @@ enum Command {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::MakeNoisy(args) => candidates::make_noisy(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Candidates(args) => candidates::run(args),
         Command::Describe(args) => stages::describe(args),
         Command::Verify(args) => review::run(args, Stage::Verify),
@@ -78,17 +82,30 @@ impl WorkArgs {
     }
 }
 
-/// A failure for which the message says enough.
-fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-    Failure::new(FailureKind::Failed, error)
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let open = matches!(error, StoreError::Open { .. });
-        let failure = failed(error);
-        if open { failure.hint("is another `facelatch curate` working in this folder?") } else { failure }
+        let failed = |error| Failure::new(FailureKind::Failed, error);
+        match &error {
+            StoreError::Open { .. } => {
+                failed(error).hint("is another `facelatch curate` working in this folder?")
+            }
+            StoreError::Database(_) => with_room(failed(error)),
+            _ => failed(error),
+        }
     }
+}
+
+/// A failure for which the message says enough, but for a full disk.
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    with_room(Failure::new(FailureKind::Failed, error))
+}
+
+/// What to do where a disk is full.
+fn with_room(failure: Failure) -> Failure {
+    if failure.to_string().contains("No space left on device") {
+        return failure.hint("make room on that disk and give the same command again: what is stored stays");
+    }
+    failure
 }
 
 /// The line that every stage ends with.
@@ -117,7 +134,8 @@ fn print_done(store: &Store, stage: Stage, state: &State) -> Result<(), Failure>
 
 const HELP: &str = "\
 Stages, each resumable, on one store (--work): candidates, describe, verify (optional), rank, dedupe, review (optional), report, export. \
-Pictures stay where they are; nothing is fetched from the web.
+Pictures stay where they are. \
+Nothing is fetched from the web but by `fetch`, which asks for what a list of yours names and for nothing else.
 
 Examples:
   facelatch curate candidates --source heap --people people.csv --exclude pairs.txt
