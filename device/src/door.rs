@@ -34,6 +34,7 @@ use crate::metrics::{Counters, Gauges, resident_bytes};
 use crate::people::People;
 use crate::pipeline::look_up;
 use crate::session::{Action, Actions, EnrolOrder, Input, Session, called_after};
+use crate::transfer;
 use crate::update::keep::ChipsKept;
 use crate::update::live::{Adoption, Extras};
 use crate::update::trial::Meter;
@@ -633,6 +634,14 @@ impl Handler for Door {
             | Request::Rename { .. }) => {
                 let response =
                     answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, changing);
+                self.follow_gallery();
+                self.step(Input::PeopleChanged);
+                response
+            }
+            Request::Transfer(request) => {
+                let deciding = Some((self.parts.binding, self.in_force.threshold));
+                let Parts { people, log, clock, .. } = &mut self.parts;
+                let response = transfer::answer(people, log, &**clock, deciding, request);
                 self.follow_gallery();
                 self.step(Input::PeopleChanged);
                 response

@@ -20,6 +20,7 @@ pub mod people;
 pub mod update;
 pub mod event_log;
 pub mod erasure;
+pub mod transfer;
 pub mod control;
 pub mod link;
 pub mod heartbeat;

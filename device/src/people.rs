@@ -3,15 +3,16 @@
 use std::io;
 
 use facelatch_shared::access::Rights;
-use facelatch_shared::bundle::SecretKey;
+use facelatch_shared::bundle::{PublicKey, SecretKey};
 use facelatch_shared::embedding::{ModelBinding, Template};
 use facelatch_shared::erasure::{ErasureReceipt, KeyPrint};
 use facelatch_shared::gallery::{
     Candidate, Change, ChangeError, Entropy, EntropyError, Key, Ledger, LedgerError, MatchError, MatchReport,
-    Person, Recovery,
+    Person, Recovery, SenderId,
 };
 use facelatch_shared::person::{Name, PersonState, SubjectId};
 use facelatch_shared::time::UnixMs;
+use facelatch_shared::transfer::PersonData;
 use thiserror::Error;
 
 use crate::store::JournalStore;
@@ -206,6 +207,54 @@ impl People {
         self.ledger.key_print(id)
     }
 
+    /// Everything that is kept of a person, opened.
+    #[must_use]
+    pub fn data(&self, id: SubjectId) -> Option<PersonData> {
+        self.ledger.data(id)
+    }
+
+    /// The first person from number `from` on who has templates of the model `binding`, with these alone.
+    #[must_use]
+    pub fn next_data(&self, from: SubjectId, binding: ModelBinding) -> Option<PersonData> {
+        self.ledger.next_data(from, binding)
+    }
+
+    /// How many have templates of the model `binding`.
+    #[must_use]
+    pub fn templated(&self, binding: ModelBinding) -> u32 {
+        let without = self.ledger.without(binding).count();
+        u32::try_from(self.len() - without).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a person as another door had enrolled them; durable when it returns.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; nobody is added then.
+    pub fn import(&mut self, data: &PersonData) -> Result<SubjectId, PeopleError> {
+        let prepared = self.ledger.prepare_import(data, &mut *self.entropy)?;
+        self.store.append(&prepared.bytes)?;
+        let subject = prepared.subject;
+        self.ledger.commit(prepared);
+        Ok(subject)
+    }
+
+    /// The number of the last gallery that was taken whole from this door.
+    #[must_use]
+    pub fn last_import(&self, from: PublicKey) -> Option<u64> {
+        self.ledger.last_import(sender(from))
+    }
+
+    /// A gallery was taken whole: it and older ones are refused from now on.
+    ///
+    /// # Errors
+    /// [`PeopleError`]; it may be taken again then.
+    pub fn imported(&mut self, from: PublicKey, number: u64) -> Result<(), PeopleError> {
+        let prepared = self.ledger.prepare_imported(sender(from), number);
+        self.store.append(&prepared.bytes)?;
+        self.ledger.commit(prepared);
+        Ok(())
+    }
+
     /// Finds whom `probe` shows.
     ///
     /// # Errors
@@ -260,6 +309,12 @@ impl People {
         let fresh = self.ledger.compact(&mut *self.entropy)?;
         Ok(self.store.replace(&fresh)?)
     }
+}
+
+fn sender(from: PublicKey) -> SenderId {
+    let mut first = SenderId::default();
+    first.copy_from_slice(&from.0[..16]);
+    first
 }
 
 impl std::fmt::Debug for People {

@@ -234,6 +234,27 @@ pub enum EventKind {
     TamperCleared,
     /// Nothing is left of a person who was erased, and the door signs for it.
     ErasureReceipt(ErasureReceipt),
+    /// Everything that is stored of a person was given out, for the person.
+    DataExported {
+        /// Whose.
+        subject: SubjectId,
+    },
+    /// The gallery was sealed for another door.
+    GalleryExported {
+        /// First bytes of that door's key.
+        to: [u8; 8],
+        /// People in it.
+        people: u32,
+    },
+    /// The gallery of another door was taken.
+    GalleryImported {
+        /// First bytes of that door's key.
+        from: [u8; 8],
+        /// Its number.
+        number: u64,
+        /// People who were added.
+        people: u32,
+    },
 }
 
 /// How a trial of models ended. The order is the format.
@@ -382,6 +403,9 @@ mod tests {
         let mut long = [0; 160];
         let bytes = postcard::to_slice(&receipt, &mut long).unwrap();
         assert_eq!((&bytes[..8], bytes.len()), (&[44, 3, 2, 4, 6, 2, 3, 9][..], 7 + 16 + 96));
+        let imported = EventKind::GalleryImported { from: [1; 8], number: 5, people: 2 };
+        let bytes = postcard::to_slice(&imported, &mut long).unwrap();
+        assert_eq!(bytes, [47, 1, 1, 1, 1, 1, 1, 1, 1, 5, 2]);
         let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
         assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
         let staged = EventKind::BundleStaged { bundle: [7; 8], counter: 3 };

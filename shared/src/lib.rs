@@ -36,6 +36,8 @@ pub mod event;
 #[cfg(feature = "alloc")]
 pub mod bundle;
 #[cfg(feature = "alloc")]
+pub mod transfer;
+#[cfg(feature = "alloc")]
 pub mod protocol;
 #[cfg(feature = "link")]
 pub mod link;

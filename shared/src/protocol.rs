@@ -21,7 +21,8 @@ use crate::remote::{LinkRequest, LinkResponse};
 use crate::schedule::{Day, LocalTime};
 use crate::score::Threshold;
 use crate::time::UnixMs;
-use update::{UpdateRequest, UpdateStatus};
+use crate::transfer::{TransferRequest, TransferResponse};
+use update::{ModelRow, UpdateRequest, UpdateStatus};
 
 /// Version of these enums; the first thing that two ends tell each other.
 pub const VERSION: u16 = 1;
@@ -125,6 +126,8 @@ pub enum Request {
         /// Whose.
         id: SubjectId,
     },
+    /// Data that leaves the door or comes to it.
+    Transfer(TransferRequest),
 }
 
 /// What changes in a person's rights; `None` leaves a part as it is, `Some(None)` takes it away.
@@ -208,6 +211,10 @@ pub enum Response {
     Update(Box<UpdateStatus>),
     /// The receipt of an erasure.
     ErasureReceipt(ErasureReceipt),
+    /// About data that leaves the door or comes to it.
+    Transfer(TransferResponse),
+    /// Which nets decide.
+    Models(Vec<ModelRow>),
 }
 
 /// How the door decides.

@@ -29,7 +29,7 @@ fn requests_of_version_1_are_frozen() {
         schedule: Some(None),
         ..RightsChange::default()
     };
-    let frozen: [(Request, &[u8]); 21] = [
+    let frozen: [(Request, &[u8]); 22] = [
         (Request::Hello { version: 1 }, &[0, 1]),
         (Request::Status, &[1]),
         (Request::ListPeople { from: SubjectId(300) }, &[2, 0xAC, 2]),
@@ -51,6 +51,7 @@ fn requests_of_version_1_are_frozen() {
         (Request::Link(LinkRequest::ListPeers), &[18, 2]),
         (Request::EnrolAgreed { name: name("Ada") }, &[20, 3, b'A', b'd', b'a']),
         (Request::ErasureReceipt { id: SubjectId(3) }, &[21, 3]),
+        (Request::Transfer(TransferRequest::NextPerson { from: SubjectId(3) }), &[22, 2, 3]),
     ];
     for (request, bytes) in frozen {
         assert_eq!(postcard::to_allocvec(&request).unwrap(), bytes, "{request:?}");

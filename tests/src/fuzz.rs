@@ -20,10 +20,14 @@ use facelatch_shared::event::EventKind;
 use facelatch_shared::frame::RgbView;
 use facelatch_shared::gallery::{Change, CountingEntropy, Key, Ledger};
 use facelatch_shared::journal;
-use facelatch_shared::person::{Name, SubjectId};
+use facelatch_shared::person::{Name, PersonState, SubjectId};
 use facelatch_shared::protocol::{self, Request, Response};
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::{Millis, UnixMs};
+use facelatch_shared::transfer::{
+    Opener, PREFIX_BYTES, PersonData, SIGNATURE_BYTES, Sealer, TemplateData, TransferError, TransferRequest,
+    start_length,
+};
 use facelatch_shared::vision::Manifest as ModelList;
 use facelatch_shared::vision::runtime::Network;
 
@@ -39,7 +43,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "protocol", run: protocol, seeds: protocol_seeds },
     Target { name: "bundle", run: bundle, seeds: bundle_seeds },
     Target { name: "gallery", run: gallery, seeds: gallery_seeds },
@@ -47,6 +51,7 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "model", run: model, seeds: model_seeds },
     Target { name: "settings", run: settings, seeds: setting_seeds },
     Target { name: "picture", run: picture, seeds: picture_seeds },
+    Target { name: "sealed", run: sealed, seeds: sealed_seeds },
 ];
 
 /// The target called `name`.
@@ -79,8 +84,72 @@ fn protocol_seeds() -> Vec<Vec<u8>> {
         Request::ListPeople { from: SubjectId(3) },
         Request::Enrol { name: name() },
         Request::Rename { id: SubjectId(7), name: name() },
+        Request::ErasureReceipt { id: SubjectId(7) },
+        Request::Transfer(TransferRequest::ImportPerson(Box::new(person(1)))),
+        Request::Transfer(TransferRequest::BeginImport {
+            from: secret(3).public(),
+            number: 1,
+            binding: BINDING,
+        }),
     ];
     requests.iter().filter_map(|request| protocol::encode(request).ok()).collect()
+}
+
+/// A gallery from another door: what is not, byte for byte, what that door signed for this one gives nothing.
+fn sealed(bytes: &[u8]) {
+    fn read(mut file: &[u8]) -> Result<Vec<PersonData>, TransferError> {
+        let mut take = |count: usize| -> Result<&[u8], TransferError> {
+            let (taken, rest) = file.split_at_checked(count).ok_or(TransferError::Changed)?;
+            file = rest;
+            Ok(taken)
+        };
+        let prefix = take(PREFIX_BYTES)?;
+        let length = start_length(prefix.try_into().map_err(|_| TransferError::NotOne)?)?;
+        let start = [prefix, take(length - PREFIX_BYTES)?].concat();
+        let mut opener = Opener::begin(&start, &secret(4), secret(3).public())?;
+        let mut people = Vec::new();
+        while opener.left() > 0 {
+            let length: [u8; 4] = take(4)?.try_into().map_err(|_| TransferError::Changed)?;
+            people.push(opener.person(take(u32::from_le_bytes(length) as usize)?)?);
+        }
+        opener.finish(take(SIGNATURE_BYTES)?)?;
+        Ok(people)
+    }
+    if let Ok(people) = read(bytes) {
+        let whole = sealed_seeds().into_iter().find(|seed| bytes.starts_with(seed));
+        assert!(whole.is_some(), "{} people of a file that nobody signed", people.len());
+    }
+}
+
+fn sealed_seeds() -> Vec<Vec<u8>> {
+    let seal = |people: u32| {
+        let told = (5, NOW, BINDING, people);
+        let begun = Sealer::begin(secret(3), secret(4).public(), told, &mut CountingEntropy(7));
+        let (mut sealer, mut file) = begun.ok()?;
+        for number in 1..=people {
+            file.extend(sealer.person(&person(number)).ok()?);
+        }
+        file.extend(sealer.finish().ok()?);
+        Some(file)
+    };
+    (0..3).filter_map(seal).collect()
+}
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_bytes([n; 32])
+}
+
+fn person(number: u32) -> PersonData {
+    let codes = vec![number as i8; DIM];
+    PersonData {
+        id: SubjectId(number),
+        name: name("Ada Lovelace"),
+        state: PersonState::Active,
+        enrolled_at: NOW,
+        rights: Rights::default(),
+        templates: vec![TemplateData { binding: BINDING, taken_at: NOW, codes }],
+        chips: vec![vec![7; 40]],
+    }
 }
 
 /// Whatever the bytes: nothing is handed on that the signed manifest does not name, and a bundle is complete only when every chunk came.
@@ -387,6 +456,7 @@ fn trust() -> Trust {
     Trust::begin(root()).unwrap_or_else(|e| panic!("the root document: {e}"))
 }
 
+const BINDING: ModelBinding = ModelBinding([3; 16]);
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const KEY: Key = Key::from_bytes([5; 32]);
 const PLATFORM: Platform<'static> =

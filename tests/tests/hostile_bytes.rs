@@ -9,7 +9,7 @@ use std::path::Path;
 use facelatch_tests::fuzz::{TARGETS, Target, target};
 
 /// Changed seeds a target; loading a model takes a hundred times as long as the others.
-const TRIES: [(&str, u32); 7] = [
+const TRIES: [(&str, u32); 8] = [
     ("protocol", 4000),
     ("bundle", 1500),
     ("gallery", 400),
@@ -17,6 +17,7 @@ const TRIES: [(&str, u32); 7] = [
     ("model", 250),
     ("settings", 400),
     ("picture", 1000),
+    ("sealed", 1500),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ use super::door::{Door, unexpected};
 use super::output::{print, print_json};
 use super::text::table;
 use crate::config::Config;
+use crate::store::door_key;
 
 /// Pair workstations, list and remove them.
 ///
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long)]
         no_wait: bool,
     },
+    /// The door's own key, which workstations pin and galleries are sealed for
+    Key,
     /// Who is paired
     List,
     /// Let a workstation in no more, from its next request on
@@ -72,10 +75,19 @@ impl From<Role> for LinkRole {
 }
 
 pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
+    if matches!(args.command, Command::Key) {
+        let key = door_key(&config.door.state_dir).map_err(Failure::failed)?.public().to_string();
+        if args.json {
+            print_json(&key)?
+        } else {
+            print(&format!("{key}\n"))?
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut door = Door::running(config)?;
     match args.command {
         Command::Pair { role, no_wait } => pair(&mut door, role.into(), no_wait, args.json)?,
-        Command::List => show(&peers(&mut door)?, args.json)?,
+        Command::List | Command::Key => show(&peers(&mut door)?, args.json)?,
         Command::Remove { id } => {
             door.order(Request::Link(LinkRequest::RemovePeer { id }))?;
             print(&format!("{id} is paired no more.\n"))?;
@@ -173,4 +185,5 @@ Examples:
   facelatchd link pair                       show a code for `facelatch pair`
   facelatchd link pair --role reader         a workstation that may only look
   facelatchd link list
+  facelatchd link key                        for `facelatchd people export --for` at another door
   facelatchd link remove 8f03c21a";

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use facelatch_shared::protocol::update::UpdateRequest;
+use facelatch_shared::protocol::update::{ModelRow, UpdateRequest};
 use facelatch_shared::protocol::{Liveness, Request, Response, Rules, Status, ThresholdFrom};
 use facelatch_shared::schedule::LocalTime;
 use serde::Serialize;
@@ -38,12 +38,17 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
         Ok(Response::Update(update)) => Some(update),
         _ => None,
     };
+    let nets = match door.ask(Request::Update(UpdateRequest::Models)) {
+        Ok(Response::Models(nets)) => nets,
+        _ => Vec::new(),
+    };
     if args.json {
         let models = update.as_deref().map(Models::of);
-        print_json(&Shown { models, ..Shown::of(&status, &rules) })?;
+        let nets = nets.iter().map(Net::from).collect();
+        print_json(&Shown { models, nets, ..Shown::of(&status, &rules) })?;
     } else {
         let models = update.as_deref().map_or_else(String::new, shown_models);
-        print(&(shown(&status) + &shown_rules(&rules) + &models))?;
+        print(&(shown(&status) + &shown_rules(&rules) + &models + &shown_nets(&nets)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,6 +119,32 @@ struct Shown<'a> {
     barred: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<Models>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nets: Vec<Net>,
+}
+
+/// A net for programs.
+#[derive(Debug, Serialize)]
+struct Net {
+    name: String,
+    licence: String,
+    research_only: Option<bool>,
+}
+
+impl From<&ModelRow> for Net {
+    fn from(row: &ModelRow) -> Self {
+        Self {
+            name: row.name.to_string(),
+            licence: row.licence.to_string(),
+            research_only: row.research_only,
+        }
+    }
+}
+
+/// Whoever mounts a door answers for what its nets learnt from.
+fn shown_nets(nets: &[ModelRow]) -> String {
+    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+    if nets.is_empty() { String::new() } else { format!("nets     {}\n", nets.join(", ")) }
 }
 
 impl<'a> Shown<'a> {
@@ -136,6 +167,7 @@ impl<'a> Shown<'a> {
             clock_known: rules.local.is_some(),
             barred: rules.barred,
             models: None,
+            nets: Vec::new(),
             door: status.door.as_str(),
             version: status.version.as_str(),
             uptime_s: status.uptime_s,

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::erasure;
 use crate::event_log::EventLog;
 use crate::people::{People, PeopleError};
+use crate::transfer;
 
 /// Answers everything that needs no camera and no lock, and writes what was changed into the log.
 ///
@@ -28,6 +29,7 @@ pub fn answer(people: &mut People, log: &mut EventLog, clock: &dyn Clock, reques
         Request::SetState { id, state } => set_state(people, log, clock, id, state),
         Request::Erase { id } => erase(people, log, clock, id),
         Request::ErasureReceipt { id } => erasure::answer(log, id),
+        Request::Transfer(request) => transfer::answer(people, log, clock, None, request),
         Request::ListEvents { from } => events(log, from),
         Request::LastEvents { count } => {
             let count = u64::from(count).min(PAGE as u64);
@@ -127,7 +129,8 @@ fn done(log: &mut EventLog, clock: &dyn Clock, result: Result<(), PeopleError>, 
     }
 }
 
-fn refused(error: &PeopleError) -> Response {
+/// Why the people were not changed.
+pub(crate) fn refused(error: &PeopleError) -> Response {
     let kind = match error {
         PeopleError::Refused(ChangeError::Unknown { .. }) => RefusedKind::UnknownPerson,
         PeopleError::Refused(ChangeError::Full) => RefusedKind::Full,

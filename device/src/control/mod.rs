@@ -12,6 +12,8 @@ mod client;
 mod offline;
 
 pub use answer::answer;
+pub(crate) use answer::refused as refusal_of;
+
 pub use client::Client;
 pub use offline::Offline;
 pub use server::{Limits, Server};

@@ -429,7 +429,7 @@ const fn is_order(request: &Request) -> bool {
             | Request::Link(LinkRequest::ListPeers)
             // A bundle is a thousand pieces; that it came is told when it is whole.
             | Request::Update(
-                UpdateRequest::Status | UpdateRequest::LeftBehind { .. } | UpdateRequest::Chunk { .. }
+                UpdateRequest::Status | UpdateRequest::Models | UpdateRequest::LeftBehind { .. } | UpdateRequest::Chunk { .. }
             )
     )
 }

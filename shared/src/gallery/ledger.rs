@@ -12,6 +12,7 @@ use super::carry::SealedChip;
 use super::record::{FORMAT, Facts, Part, Record, TemplateFacts, about, encode};
 use super::replay::Replay;
 use super::seal::{Entropy, EntropyError, Key};
+use super::transfer::SenderId;
 use super::{Gallery, MAX_CHIP_BYTES, MAX_CHIPS, MAX_PEOPLE, MAX_TEMPLATES};
 use crate::access::Rights;
 use crate::embedding::{ModelBinding, Template};
@@ -32,6 +33,8 @@ pub struct Ledger {
     pub(super) records: usize,
     /// Erasures whose receipt is not given yet.
     pub(super) owed: BTreeMap<SubjectId, Erasure>,
+    /// The last gallery that was taken from each other door.
+    pub(super) imports: BTreeMap<SenderId, u64>,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,8 @@ pub(super) enum Effect {
     Erase(Erasure),
     /// The receipt of an erasure is given.
     Receipted,
+    /// A gallery was taken.
+    Imported(SenderId, u64),
     /// Templates of another model for people who are enrolled.
     Carry(Vec<(SubjectId, TemplateFacts)>),
 }
@@ -168,6 +173,7 @@ impl Ledger {
             next_subject: 1,
             records: 0,
             owed: BTreeMap::new(),
+            imports: BTreeMap::new(),
         }
     }
 
@@ -189,16 +195,13 @@ impl Ledger {
                 if templates.is_empty() || templates.len() > MAX_TEMPLATES {
                     return Err(ChangeError::Templates { actual: templates.len() });
                 }
-                let subject = SubjectId(self.next_subject);
                 let entry = Entry {
                     key: Key::generate(entropy)?,
                     facts: Facts { name, state: PersonState::Active, enrolled_at: now, revision: 0, rights },
                     templates: templates.iter().map(|t| TemplateFacts::new(t, binding, now)).collect(),
                     chips: Vec::new(),
                 };
-                let mut writer = Writer::at(self.next_seq);
-                writer.person(&self.device_key, subject, &entry, entropy)?;
-                Ok(writer.prepared(subject, Effect::Enrol(entry)))
+                self.prepare_entry(entry, entropy)
             }
             Change::Rename(subject, name) => self.prepare_facts(subject, entropy, |facts| facts.name = name),
             Change::SetState(subject, state) => {
@@ -209,6 +212,18 @@ impl Ledger {
             }
             Change::Erase(subject) => self.prepare_erase(subject, now),
         }
+    }
+
+    /// A new person, under the next number.
+    pub(super) fn prepare_entry(
+        &self,
+        entry: Entry,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Prepared, ChangeError> {
+        let subject = SubjectId(self.next_subject);
+        let mut writer = Writer::at(self.next_seq);
+        writer.person(&self.device_key, subject, &entry, entropy)?;
+        Ok(writer.prepared(subject, Effect::Enrol(entry)))
     }
 
     /// Takes a change into memory once its bytes are stored.
@@ -238,6 +253,9 @@ impl Ledger {
             }
             Effect::Receipted => {
                 self.owed.remove(&subject);
+            }
+            Effect::Imported(from, number) => {
+                self.imports.insert(from, number);
             }
             Effect::Carry(templates) => self.take_carried(templates),
         }
@@ -269,6 +287,9 @@ impl Ledger {
             next_subject: self.next_subject,
         });
         writer.owed(self.owed.values());
+        for (&from, &number) in &self.imports {
+            writer.record(&Record::Imported { from, number });
+        }
         for (&id, entry) in &self.people {
             writer.person(&self.device_key, id, entry, entropy)?;
         }
@@ -327,7 +348,7 @@ impl Ledger {
     }
 
     fn fresh_records(&self) -> usize {
-        1 + self.owed.len() + self.people.values().map(Entry::records).sum::<usize>()
+        1 + self.owed.len() + self.imports.len() + self.people.values().map(Entry::records).sum::<usize>()
     }
 }
 

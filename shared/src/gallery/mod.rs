@@ -6,6 +6,7 @@ mod ledger;
 mod replay;
 mod carry;
 mod erase;
+mod transfer;
 mod record;
 mod seal;
 
@@ -13,6 +14,7 @@ pub use carry::{CrossCheck, MAX_CHIP_BYTES, MAX_CHIPS};
 pub use ledger::{Change, ChangeError, Ledger, LedgerError, Person, Prepared, Recovery};
 pub use record::FORMAT;
 pub use seal::{CountingEntropy, Entropy, EntropyError, Key};
+pub use transfer::SenderId;
 
 use alloc::vec::Vec;
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::transfer::SenderId;
 use crate::access::Rights;
 use crate::embedding::{DIM, ModelBinding, Template};
 use crate::erasure::Erasure;
@@ -48,6 +49,8 @@ pub(super) enum Record<'a> {
     ErasedOwing(Erasure),
     /// It is.
     Receipted { id: SubjectId },
+    /// The gallery of another door was taken whole; the last number from each counts.
+    Imported { from: SenderId, number: u64 },
 }
 
 /// What is known of a person.
@@ -94,6 +97,10 @@ impl TemplateFacts {
         // 128 fit into 128.
         let _ = codes.extend_from_slice(template.codes());
         Self { binding, taken_at, codes }
+    }
+
+    pub(super) fn codes(&self) -> Vec<i8> {
+        self.codes.to_vec()
     }
 
     pub(super) fn template(&self) -> Option<Template> {
@@ -151,6 +158,8 @@ mod tests {
         });
         assert_eq!(encode(&owing), [&[6, 2, 2, 4, 0xAC, 2, 2, 3][..], &[7; 16]].concat());
         assert_eq!(encode(&Record::Receipted { id: SubjectId(2) }), [7, 2]);
+        let imported = Record::Imported { from: [9; 16], number: 300 };
+        assert_eq!(encode(&imported), [&[8][..], &[9; 16], &[0xAC, 2]].concat());
         let facts = Facts {
             name: Name::new("Ada").unwrap(),
             state: PersonState::Suspended,

@@ -126,6 +126,10 @@ impl Replay {
                 ledger.owed.remove(&id);
                 true
             }
+            Record::Imported { from, number } => {
+                ledger.imports.insert(from, number);
+                true
+            }
         })
     }
 

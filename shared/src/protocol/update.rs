@@ -60,6 +60,8 @@ pub enum UpdateRequest {
     RollBack,
     /// Forget what was received and is not in use.
     Discard,
+    /// Which nets decide, with their licences? Answered by [`Response::Models`].
+    Models,
 }
 
 /// How models and their update stand.
@@ -92,6 +94,28 @@ pub struct ModelsInUse {
     pub embedder: heapless::String<64>,
     /// What its templates are bound to.
     pub binding: ModelBinding,
+}
+
+/// One net that a door uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRow {
+    /// Its name.
+    pub name: heapless::String<64>,
+    /// The licence of its weights, an SPDX expression.
+    pub licence: heapless::String<64>,
+    /// Whether some of what it learnt from may be used for research only; `None` where its manifest does not say what it learnt from.
+    pub research_only: Option<bool>,
+}
+
+impl core::fmt::Display for ModelRow {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let note = match self.research_only {
+            Some(true) => ", RESEARCH ONLY",
+            Some(false) => "",
+            None => ", lineage not stated",
+        };
+        write!(f, "{} ({}{note})", self.name, self.licence)
+    }
 }
 
 /// Where models lie.

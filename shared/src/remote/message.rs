@@ -32,7 +32,7 @@ impl LinkRole {
             | Request::LastEvents { .. }
             | Request::VerifyEvents
             | Request::CheckEvents
-            | Request::Update(UpdateRequest::Status) => Self::Reader,
+            | Request::Update(UpdateRequest::Status | UpdateRequest::Models) => Self::Reader,
             Request::Update(
                 UpdateRequest::Begin { .. }
                 | UpdateRequest::Chunk { .. }
@@ -43,7 +43,9 @@ impl LinkRole {
                 | UpdateRequest::Discard,
             ) => Self::Engineer,
             // Only someone at the door's own console, and not twice over one connection.
-            Request::Link(LinkRequest::OpenPairing { .. } | LinkRequest::Pair(_)) => return false,
+            Request::Transfer(_) | Request::Link(LinkRequest::OpenPairing { .. } | LinkRequest::Pair(_)) => {
+                return false;
+            }
             _ => Self::Administrator,
         };
         self as u8 >= least as u8

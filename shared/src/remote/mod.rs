@@ -163,7 +163,9 @@ mod tests {
         ] {
             assert_eq!(may(&request), [false, false, true], "{request:?}");
         }
-        // Pairing is opened at the door alone.
+        // What is kept of people leaves the door at the door alone, and there pairing is opened.
+        let person = crate::transfer::TransferRequest::Person { id: SubjectId(1) };
+        assert_eq!(may(&Request::Transfer(person)), [false; 3]);
         assert_eq!(may(&Request::Link(LinkRequest::OpenPairing { role: Reader })), [false; 3]);
     }
 

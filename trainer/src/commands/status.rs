@@ -1,5 +1,6 @@
 //! `facelatch status`: how a door is, over the link.
 
+use facelatch_shared::protocol::update::{ModelRow, UpdateRequest};
 use facelatch_shared::protocol::{Liveness, Request, Response, Rules, Status, ThresholdFrom};
 use facelatch_shared::schedule::LocalTime;
 use serde_json::{Value, json};
@@ -26,17 +27,27 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Response::Rules(rules) = door.ask(&Request::Rules)? else {
         return Err(door.unexpected().into());
     };
+    let nets = match door.ask(&Request::Update(UpdateRequest::Models)) {
+        Ok(Response::Models(nets)) => nets,
+        _ => Vec::new(),
+    };
     let door_key = door.key().to_string();
     door.close();
     let text = if args.json {
         let mut value = as_json(&status, &rules);
         value["door_key"] = door_key.into();
+        value["nets"] = nets.iter().map(net).collect();
         format!("{value:#}\n")
     } else {
-        shown(&status, &rules) + &format!("key      {door_key}\n")
+        let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+        shown(&status, &rules) + &format!("nets     {}\nkey      {door_key}\n", nets.join(", "))
     };
     print(&text)?;
     Ok(())
+}
+
+fn net(row: &ModelRow) -> Value {
+    json!({ "name": row.name.as_str(), "licence": row.licence.as_str(), "research_only": row.research_only })
 }
 
 fn shown(status: &Status, rules: &Rules) -> String {

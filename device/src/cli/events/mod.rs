@@ -8,6 +8,8 @@ mod row;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use facelatch_shared::event::Event;
+use facelatch_shared::person::SubjectId;
 
 use super::Failure;
 use crate::config::Config;
@@ -40,6 +42,13 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
         Command::Verify => verify::run(config, args.json),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The event for programs, where it is about this person.
+pub(super) fn about(event: &Event, id: SubjectId) -> Option<serde_json::Value> {
+    let row = row::Row::from(event);
+    // Numbers and words alone: they become JSON.
+    (row.subject == Some(id.0) || row.other_is(id)).then(|| serde_json::to_value(&row).unwrap_or_default())
 }
 
 const EXAMPLES: &str = "\

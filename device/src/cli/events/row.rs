@@ -62,12 +62,19 @@ pub(super) struct Row {
     counter: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    door: Option<String>,
     /// Whole, as `people receipt` shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<String>,
 }
 
 impl Row {
+    /// Whether the event names this person beside another.
+    pub(super) fn other_is(&self, id: SubjectId) -> bool {
+        self.other == Some(id.0)
+    }
+
     /// What stands in no column of its own: `seconds=5`.
     pub(super) fn detail(&self) -> String {
         let said = [
@@ -90,6 +97,7 @@ impl Row {
             ("bundle", self.bundle.clone()),
             ("counter", self.counter.map(|v| v.to_string())),
             ("why", self.why.clone()),
+            ("door", self.door.clone()),
         ];
         let said: Vec<_> =
             said.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect();
@@ -177,6 +185,13 @@ impl From<&Event> for Row {
                 };
                 let peer = peer.map(ToString::to_string);
                 Self { peer, role: role.map(|role| role.word()), count, ..row }
+            }
+            EventKind::DataExported { subject } => Self { subject: of(subject), ..row },
+            EventKind::GalleryExported { to, people } => {
+                Self { door: Some(hex(to)), people: Some(*people), ..row }
+            }
+            EventKind::GalleryImported { from, number, people } => {
+                Self { door: Some(hex(from)), counter: Some(*number), people: Some(*people), ..row }
             }
             EventKind::RootTrusted { version } => Self { version: Some(version.to_string()), ..row },
             EventKind::BundleRefused { reason } => Self { why: Some(reason.to_string()), ..row },
@@ -272,6 +287,9 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::Tampered => "tampered",
         EventKind::TamperCleared => "tamper_cleared",
         EventKind::ErasureReceipt(_) => "erasure_receipt",
+        EventKind::DataExported { .. } => "data_exported",
+        EventKind::GalleryExported { .. } => "gallery_exported",
+        EventKind::GalleryImported { .. } => "gallery_imported",
         _ => "unknown",
     }
 }

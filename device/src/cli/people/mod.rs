@@ -7,6 +7,7 @@ mod state;
 mod rights;
 mod erase;
 mod receipt;
+mod export;
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -48,6 +49,8 @@ enum Command {
     Erase(erase::Args),
     Receipt(receipt::ReceiptArgs),
     VerifyReceipt(receipt::VerifyArgs),
+    Export(export::ExportArgs),
+    Import(export::ImportArgs),
 }
 
 pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
@@ -62,6 +65,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
         Command::Erase(erase) => erase::run(&erase, config, args.json),
         Command::Receipt(who) => receipt::show(&who, config, args.json),
         Command::VerifyReceipt(file) => receipt::verify(&file, config),
+        Command::Export(export) => export::export(&export, config),
+        Command::Import(import) => export::import(&import, config),
     }?;
     Ok(ExitCode::SUCCESS)
 }
