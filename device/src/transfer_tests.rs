@@ -67,17 +67,17 @@ impl Files {
         (number, all)
     }
 
-    fn import(&mut self, number: u64, people: &[PersonData]) -> Result<Vec<TransferResponse>, Response> {
+    fn import(&mut self, number: u64, people: &[PersonData]) -> Result<Vec<TransferResponse>, Box<Response>> {
         let begin = TransferRequest::BeginImport { from: SENDER, number, binding: BINDING };
         match self.ask(begin) {
             Response::Done => {}
-            other => return Err(other),
+            other => return Err(other.into()),
         }
         let mut said = Vec::new();
         for person in people {
             match self.ask(TransferRequest::ImportPerson(Box::new(person.clone()))) {
                 Response::Transfer(response) => said.push(response),
-                other => return Err(other),
+                other => return Err(other.into()),
             }
         }
         let end = TransferRequest::EndImport { from: SENDER, number, people: said.len() as u32 };

@@ -114,7 +114,7 @@ fn readable(data: &PersonData, log: Vec<Value>) -> Value {
     let PersonData { id, name, state, enrolled_at, rights, templates, chips } = data;
     let templates: Vec<Value> = templates
         .iter()
-        .map(|t| json!({ "model": t.binding.to_string(), "taken_at": seconds(t.taken_at), "codes": t.codes }))
+        .map(|t| json!({ "model": t.binding.to_string(), "taken_at": seconds(t.taken_at), "codes": codes(&t.codes) }))
         .collect();
     let consent = rights.consent.as_ref().map(
         |consent| json!({ "text": consent.text.as_str(), "at": seconds(consent.at), "taken_by": consent.by }),
@@ -134,6 +134,11 @@ fn readable(data: &PersonData, log: Vec<Value>) -> Value {
         "pictures": (0..chips.len()).map(face_file).collect::<Vec<_>>(),
         "log": log,
     })
+}
+
+/// One line, not 128.
+fn codes(codes: &[i8]) -> String {
+    codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn gallery(config: &Config, to: PublicKey, out: &Path) -> Result<(), Failure> {
