@@ -16,6 +16,8 @@ ROUNDS ?= 5
 DETECTOR ?= yunet
 # For `make fuzz`: how long each target runs.
 SECONDS ?= 60
+# For `make test-power-board`: places at which the power is cut.
+CUTS ?= 200
 # For `make soak`.
 FRAMES ?= 100000
 # For `make device`: aarch64-unknown-linux-gnu or armv7-unknown-linux-gnueabihf.
@@ -34,7 +36,10 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
                               trainer with libtorch, the ARM build under emulation, documentation, licences.
                               One stage alone: .ci/test clippy   (stages: $(STAGES))
   make test-power             Power cut at every write of an update and of the gallery (also part of make test).
-  make test-attacks           Forged, old, foreign and damaged bundles, each refused for its reason (also part of it).
+  make test-power-board       The same on the virtual ARM board: one life of the door with every write to its disk logged, then
+                              cut at CUTS=200 places, what the disk's cache held lost or torn.
+  make test-attacks           Forged, old, foreign and damaged bundles, links, receipts and sealed galleries, each refused for
+                              its reason (also part of it).
   make test-board             The door on a virtual ARM board: boots Debian's kernel under qemu, feeds the camera,
                               watches the lock from outside (a stage of `make test`).
   make fuzz                   Fuzz every reader of foreign bytes, SECONDS=60 each (a short part of it is in `make test`).
@@ -54,7 +59,7 @@ built stays in $(TARGET_DIR)/. Rust 1.91 or newer is installed by rustup when th
 endef
 STAGES = $(shell sed -n 's/^stages=(\(.*\))/\1/p' .ci/test)
 
-.PHONY: help demo test test-power test-attacks bench device build models test-board train-smoke fuzz soak image-test
+.PHONY: help demo test test-power test-power-board test-attacks bench device build models test-board train-smoke fuzz soak image-test
 .DEFAULT_GOAL := help
 
 help:
@@ -81,12 +86,17 @@ test-power:
 	cargo test --workspace --no-default-features --lib -- --show-output power torn tears interrupted crashing
 
 test-attacks:
-	cargo test --workspace --no-default-features --lib -- bundle:: update::
+	cargo test --workspace --no-default-features --lib -- bundle:: update:: link:: erasure:: transfer::
 
 test-board:
 	@.ci/setup test
 	@.ci/fetch demo
 	@VERBOSE=1 .ci/test board
+
+test-power-board:
+	@.ci/setup test
+	@.ci/fetch demo
+	@CUTS=$(CUTS) VERBOSE=1 .ci/test power
 
 fuzz:
 	@.ci/setup test

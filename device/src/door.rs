@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use facelatch_shared::access::{Authority, Consent, Rights};
 use facelatch_shared::decision::DecisionRule;
-use facelatch_shared::embedding::{Embedding, ModelBinding, Template};
+use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::gallery::{Change, MatchReport};
 use facelatch_shared::observation::{Observation, StageTimings};
@@ -15,9 +15,9 @@ use facelatch_shared::protocol::{
 };
 use facelatch_shared::quality::{Quality, Unusable};
 use facelatch_shared::schedule::LocalTime;
-use facelatch_shared::score::Threshold;
 use facelatch_shared::time::Millis;
 
+mod models;
 mod workstations;
 
 pub use workstations::{Desk, Views};
@@ -36,7 +36,7 @@ use crate::pipeline::look_up;
 use crate::session::{Action, Actions, EnrolOrder, Input, Session, called_after};
 use crate::transfer;
 use crate::update::keep::ChipsKept;
-use crate::update::live::{Adoption, Extras};
+use crate::update::live::Extras;
 use crate::update::trial::Meter;
 
 /// What a door is made of.
@@ -332,68 +332,6 @@ impl Door {
     #[must_use]
     pub const fn wants_chips(&self) -> bool {
         self.parts.keep_chips && self.parts.session.is_enrolling()
-    }
-
-    /// Other models look from the next observation on.
-    pub(crate) fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { binding, compatible, threshold, event, meter } = adoption;
-        if self.parts.session.is_enrolling() {
-            // Views of two models would not fit together.
-            self.step(Input::CancelEnrol);
-        }
-        self.parts.people.set_compatible(binding, &compatible);
-        (self.parts.binding, self.parts.threshold, self.meter) = (binding, threshold, meter);
-        self.follow_gallery();
-        self.log(event);
-        self.step(Input::PeopleChanged);
-        self.show();
-    }
-
-    /// What the trial has measured; `None` outside of one.
-    #[must_use]
-    pub const fn meter(&self) -> Option<&Meter> {
-        self.meter.as_ref()
-    }
-
-    /// A trial goes on.
-    pub(crate) fn begin_meter(&mut self, meter: Meter) {
-        self.meter = Some(meter);
-    }
-
-    /// The trial is over.
-    pub(crate) fn end_meter(&mut self) {
-        self.meter = None;
-    }
-
-    /// Whoever runs the door is to begin anew, with files and models.
-    pub(crate) const fn start_anew(&mut self) {
-        self.anew = true;
-    }
-
-    /// Whether to begin anew.
-    #[must_use]
-    pub const fn wants_anew(&self) -> bool {
-        self.anew
-    }
-
-    /// For the trial: how long it took, and whether the former models would have judged otherwise.
-    fn measure(
-        &mut self,
-        observation: &Observation,
-        report: Option<MatchReport>,
-        former: Option<Box<Embedding>>,
-    ) {
-        let (Some(meter), rule) = (&mut self.meter, self.parts.session.rule()) else { return };
-        meter.frame(&observation.timings);
-        let (Some(embedding), Some(judge)) = (former, meter.former) else { return };
-        let knows = |report: Option<MatchReport>, threshold: Threshold, gap: f32| {
-            report.is_some_and(|report| {
-                report.best.is_some_and(|best| threshold.accepts(best.similarity)) && report.rank_gap() >= gap
-            })
-        };
-        let former = self.parts.people.identify(&Template::quantize(&embedding), judge.binding).ok();
-        let by_former = knows(former, judge.threshold, judge.min_rank_gap);
-        meter.face(by_former, knows(report, rule.threshold, rule.min_rank_gap));
     }
 
     fn step(&mut self, input: Input) {

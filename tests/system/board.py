@@ -27,15 +27,23 @@ class Failed(Exception):
 class Board:
     """A running board. Use as a context manager: leaving it ends the emulator."""
 
-    def __init__(self, folder, kernel, initrd, seconds=300):
+    def __init__(self, folder, kernel, initrd, seconds=300, log=None):
         folder = Path(folder)
         state = folder / "state.img"
         state.unlink(missing_ok=True)
         with open(state, "wb") as image:
             image.truncate(16 << 20)
         subprocess.run([tool("mke2fs"), "-q", "-F", "-t", "ext4", str(state)], check=True)
-        self._start(folder, seconds, ["-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyAMA0 quiet panic=5",
-                                      "-drive", f"file={state},format=raw,if=none,id=state", "-device", "virtio-blk-pci,drive=state"])
+        disk = ["-drive", f"file={state},format=raw,if=none,id=state"]
+        if log:
+            # Every write that reaches the disk, and every flush of its cache, in their order.
+            shutil.copy(state, folder / "state.base")
+            with open(log, "wb") as file:
+                file.truncate(1 << 30)
+            disk = ["-blockdev", f"driver=blklogwrites,node-name=state,log-sector-size=512,log-super-update-interval=1,"
+                                 f"file.driver=file,file.filename={state},log.driver=file,log.filename={log}"]
+        self._start(folder, seconds, ["-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyAMA0 quiet panic=5", *disk,
+                                      "-device", "virtio-blk-pci,drive=state,write-cache=on"])
 
     def _start(self, folder, seconds, boot, clock=("-icount", "shift=0,sleep=on")):
         """Starts the emulator; `boot` is what it boots from."""

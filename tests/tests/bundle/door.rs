@@ -36,9 +36,10 @@ use facelatch_shared::protocol::{Enrolment, RefusedKind, Request, Response};
 use facelatch_shared::remote::{LinkRequest, LinkResponse, LinkRole};
 use facelatch_shared::vision::Eyes;
 use facelatch_trainer::remote::known::KnownDoor;
-use facelatch_trainer::remote::rollout::{DoorState, Fleet, Line, Parcel, roll_out};
-use facelatch_trainer::remote::{RemoteDoor, RemoteError, photo};
+use facelatch_trainer::remote::rollout::DoorState;
+use facelatch_trainer::remote::{RemoteDoor, RemoteError};
 
+use super::desk::Workstation;
 use super::*;
 
 /// Shows one picture until it is given another; simulated time moves on with each frame.
@@ -289,70 +290,6 @@ impl Running {
         self.until("the activation", |door| {
             Some(door.update(UpdateRequest::Status)).filter(|s| matches!(s.stage, UpdateStage::Trial(_)))
         })
-    }
-}
-
-/// Brings bundles over TLS, as `facelatch push --all` does.
-struct Workstation {
-    identity: Identity,
-    door: KnownDoor,
-}
-
-impl Workstation {
-    fn connect(&self) -> RemoteDoor {
-        RemoteDoor::connect(&self.identity, &self.door).unwrap()
-    }
-
-    fn enrol(&self, name: &str, photos: &[PathBuf]) -> SubjectId {
-        let mut link = self.connect();
-        let begin = LinkRequest::BeginPhotos { name: Name::new(name).unwrap(), consent: None };
-        assert_eq!(link.ask(&Request::Link(begin)).unwrap(), Response::Done);
-        for path in photos {
-            assert_eq!(link.send_photo(&photo::prepare(path).unwrap()).unwrap().0, None, "{path:?}");
-        }
-        match link.ask(&Request::Link(LinkRequest::EndPhotos)).unwrap() {
-            Response::Enrolment(Enrolment::Done { id }) => id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// From the first byte to the end of the trial.
-    fn push(self: &Arc<Self>, file: &[u8]) -> JoinHandle<DoorState> {
-        let (mut fleet, file) = (Pusher(Arc::clone(self)), file.to_owned());
-        std::thread::spawn(move || {
-            let read_at = |offset: u64, into: &mut [u8]| {
-                into.copy_from_slice(&file[offset as usize..offset as usize + into.len()]);
-                Ok(())
-            };
-            let (id, size) = (id_of(&file), file.len() as u64);
-            let counter = split_manifest(&file).counter;
-            roll_out(&mut fleet, 1, &Parcel { id, counter, size, read_at: &read_at, leave_behind: 0 })
-                .remove(0)
-        })
-    }
-}
-
-struct Pusher(Arc<Workstation>);
-
-struct Asked(RemoteDoor);
-
-impl Fleet for Pusher {
-    fn connect(&mut self, _: usize) -> Result<Box<dyn Line>, String> {
-        Ok(Box::new(Asked(self.0.connect())))
-    }
-
-    fn changed(&mut self, _: usize, state: &DoorState) {
-        println!("push: {} {}", state.word(), state.detail());
-    }
-
-    fn pause(&mut self) {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-impl Line for Asked {
-    fn ask(&mut self, request: Request) -> Result<Response, String> {
-        self.0.answer(&request).map_err(|error| error.to_string())
     }
 }
 
