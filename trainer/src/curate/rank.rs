@@ -1,9 +1,9 @@
 //! Stage `rank`: a linear classifier per person, learnt from the pictures that came first, orders all of that person's candidates.
 //!
 //! As in the paper: the first 50 pictures of a person are positives, other people's first 50 negatives, and the best K are kept. Two
-//! things beyond it, both of which can be turned off: positives are scored by classifiers that have not seen them (with descriptors of
-//! as many dimensions as there are positives every positive is separable, and a wrong face among them would vouch for itself), and the
-//! classifier can be learnt again from the pictures that came first in its own order.
+//! things beyond it, both of which can be turned off: positives are scored by classifiers that have seen neither them nor copies of them (with
+//! descriptors of as many dimensions as there are positives every positive is separable, and a wrong face among them would vouch for itself or
+//! for its copy), and the classifier can be learnt again from the pictures that came first in its own order.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::describe::shared_out;
 use super::fisher::Mixture;
 use super::sources::{Reader, SourceError};
 use super::store::{Drop, Face, Key, Stage, State, Store, StoreError};
-use super::svm::{Options, Svm, below};
+use super::svm::{Options, Svm, below, dot};
 use crate::progress::Progress;
 
 /// What a classifier looks at.
@@ -215,12 +215,22 @@ pub fn order(vectors: &[Vec<f32>], others: &[&[f32]], ranking: &Ranking, seed: u
     if vectors.len() < 2 || others.is_empty() {
         return scores;
     }
-    let mut first: Vec<usize> = (0..vectors.len()).collect();
+    let copies = |a: usize, b: usize| ranking.folds > 1 && dot(&vectors[a], &vectors[b]) >= COPY;
+    let mut order: Vec<usize> = (0..vectors.len()).collect();
     for round in 0..ranking.rounds.max(1) {
-        first.truncate(ranking.positives.max(2));
+        let mut first: Vec<usize> = Vec::new();
+        for &at in &order {
+            if first.len() < ranking.positives.max(2) && !first.iter().any(|&other| copies(other, at)) {
+                first.push(at);
+            }
+        }
         let folds = ranking.folds.clamp(1, first.len());
-        let fold_of: BTreeMap<usize, usize> =
-            first.iter().enumerate().map(|(i, &at)| (at, i % folds)).collect();
+        // A copy is held out with the picture that it would vouch for.
+        let mut fold_of: BTreeMap<usize, usize> = BTreeMap::new();
+        for at in 0..vectors.len() {
+            let own = first.iter().position(|&other| other == at || copies(other, at));
+            fold_of.extend(own.map(|place| (at, place % folds)));
+        }
         let planes: Vec<Option<Svm>> = (0..folds)
             .map(|fold| {
                 let held_out = |at: &&usize| folds == 1 || fold_of[at] != fold;
@@ -236,11 +246,13 @@ pub fn order(vectors: &[Vec<f32>], others: &[&[f32]], ranking: &Ranking, seed: u
                 judges.filter_map(|(_, plane)| Some(plane.as_ref()?.score(vector))).collect();
             scores[at] = said.iter().sum::<f32>() / said.len().max(1) as f32;
         }
-        first = (0..vectors.len()).collect();
-        first.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     }
     scores
 }
+
+/// Pictures with this cosine between their vectors, of length one, are taken for copies of one another.
+const COPY: f32 = 0.9;
 
 /// An even draw of `count` of the pictures that `stage` and those before it kept, for labelling by hand; the same for the same seed.
 ///
@@ -316,6 +328,20 @@ mod tests {
         assert!(wrong_below(&Ranking::default()) >= 15, "{}", wrong_below(&Ranking::default()));
         let scores = order(&candidates, &others, &Ranking::default(), 5);
         assert_eq!(scores, order(&candidates, &others, &Ranking::default(), 5));
+    }
+
+    #[test]
+    fn copies_of_a_wrong_face_do_not_vouch_for_one_another() {
+        let others: Vec<Vec<f32>> = (1..20).flat_map(|p| around(p, 10, p as u64)).collect();
+        let others: Vec<&[f32]> = others.iter().map(Vec::as_slice).collect();
+        let mut candidates = around(0, 16, 77);
+        candidates.splice(0..0, vec![around(25, 1, 78).remove(0); 8]);
+        let last = |folds| {
+            let scores = order(&candidates, &others, &Ranking { folds, ..Ranking::default() }, 5);
+            let least = scores[8..].iter().copied().fold(f32::INFINITY, f32::min);
+            scores[..8].iter().all(|score| *score < least)
+        };
+        assert!(last(5) && !last(1));
     }
 
     #[test]
