@@ -34,6 +34,8 @@ pub fn run(
     again: bool,
     progress: &dyn Progress,
 ) -> Result<State, CandidatesError> {
+    // A name mistyped must not become the settings that a run is held to.
+    sources::Reader::open(&plan.sources)?;
     let mut state = store.begin(Stage::Candidates, &plan.settings, again)?;
     if state.done {
         return Ok(state);
@@ -218,6 +220,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sources = heap(dir.path());
         let store = Store::create(&dir.path().join("work")).unwrap();
+        let mut mistyped = plan(vec![Source { path: dir.path().join("none"), ..sources[0].clone() }], true);
+        mistyped.settings = "none".into();
+        assert!(matches!(run(&store, &mistyped, false, &Silent), Err(CandidatesError::Source(_))));
         let state = run(&store, &plan(sources.clone(), true), false, &Silent).unwrap();
         assert_eq!(state.seen, 36, "two people, limited to 18 of 21");
         assert!(state.notes.iter().any(|(_, value)| value == "stranger"), "{:?}", state.notes);

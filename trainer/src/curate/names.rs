@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::store::Person;
-use super::table::Table;
+use super::table::{Table, place};
 
 /// Reads a CSV of people: a column `name`, optionally `popularity` (a number, larger is better known), and any others, which become
 /// attributes. Most popular first; of equals the earlier line.
@@ -204,7 +204,7 @@ pub fn balance(people: &mut [Person], most: Option<usize>, by: Option<&str>) {
 #[non_exhaustive]
 pub enum NamesError {
     /// A line does not fit.
-    #[error("{} line {line}: {reason}", path.display())]
+    #[error("{}: {reason}", place(path, *line))]
     Malformed {
         /// The list.
         path: PathBuf,

@@ -122,6 +122,14 @@ fn fields(text: &str) -> Result<Vec<String>, String> {
     Ok(row)
 }
 
+/// Where something is wrong, for a message: a file that cannot be read has no lines.
+pub(super) fn place(path: &Path, line: u64) -> String {
+    match line {
+        0 => format!("cannot read {}", path.display()),
+        line => format!("{} line {line}", path.display()),
+    }
+}
+
 /// A field as a table writes it.
 pub(super) fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::store::{Candidate, Source, Stage, Store, StoreError};
 use super::svm::dot;
-use super::table::Table;
+use super::table::{Table, place};
 use crate::evaluate::interval::{Interval, wilson};
 
 /// What a person said of pictures: by their names in the source.
@@ -188,7 +188,7 @@ pub fn by_rank(store: &Store, labels: &Labels) -> Result<[Purity; 10], StoreErro
 
 /// Labels that cannot be used.
 #[derive(Debug, Error)]
-#[error("{} line {line}: {reason}", path.display())]
+#[error("{}: {reason}", place(path, *line))]
 pub struct LabelsError {
     path: PathBuf,
     line: u64,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::table::{Rows, TableError};
+use super::table::{Rows, TableError, place};
 use crate::progress::Progress;
 use journal::Journal;
 use robots::Robots;
@@ -359,7 +359,7 @@ impl List {
 #[non_exhaustive]
 pub enum FetchError {
     /// The list, or that of what is done.
-    #[error("{} line {line}: {reason}", path.display())]
+    #[error("{}: {reason}", place(path, *line))]
     List {
         /// Which.
         path: PathBuf,

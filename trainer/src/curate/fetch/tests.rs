@@ -270,4 +270,8 @@ fn a_list_without_its_columns_is_refused_by_name() {
         let said = run(&list, &out, &Options::default(), (&mut none, &clock), &Silent).unwrap_err();
         assert!(said.to_string().contains(part), "{said}");
     }
+    let mut none = Pages(HashMap::new());
+    let missing = dir.path().join("missing.csv");
+    let said = run(&missing, dir.path(), &Options::default(), (&mut none, &clock), &Silent).unwrap_err();
+    assert!(said.to_string().starts_with("cannot read "), "{said}");
 }
