@@ -141,7 +141,7 @@ fn stages_drop_what_they_should_and_killed_at_every_write_they_end_alike() {
     ends_alike(dir.path(), &heap, Descriptor::Embedder, &whole);
 }
 
-/// Kills every write once and starts again, to the end.
+/// Loses a write now and again and starts anew, to the end.
 fn ends_alike(dir: &Path, heap: &Path, descriptor: Descriptor, whole: &str) {
     let killed = dir.join("killed");
     let run = |fuse| stages_by(descriptor, &killed, heap, fuse);

@@ -78,7 +78,7 @@ const LONGEST_WAIT_MS: u64 = 3_600_000;
 const RULES_LAST_MS: u64 = 86_400_000;
 
 /// Fetches the pictures of `list`, a CSV with columns `url` and `identity` and perhaps `licence`, into a folder for each identity in `out`.
-/// Goes on where it stopped; what is done is not asked for again, failed addresses neither. Holds [`WAITING`] addresses, some 16 bytes for each
+/// Goes on where it stopped; what is done is not asked for again, failed addresses neither. Holds a thousand addresses that wait, some 16 bytes for each
 /// that is done, and the rules of each host.
 ///
 /// # Errors
