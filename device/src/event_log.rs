@@ -370,7 +370,10 @@ fn read(key: &Key, bytes: &[u8]) -> Read {
                 read.links.push((at, link));
                 read.cut = true;
             }
-            Ok(Entry::Event { event, link: claimed }) => {
+            // A number that nobody gave must not use up all others.
+            Ok(Entry::Event { event, link: claimed })
+                if event.seq.saturating_sub(read.last_seq) <= journal::MOST_AHEAD =>
+            {
                 let follows = next_link(key, &read.link, &event) == claimed
                     && event.seq == read.last_seq + 1
                     && event.seq == seq;
@@ -622,6 +625,21 @@ mod tests {
             forged.extend_from_slice(&bytes[frames[3].start..]);
             assert!(!open(&MemStore::holding(forged), 1 << 20).1.is_intact());
         }
+    }
+
+    #[test]
+    fn a_number_that_nobody_gave_is_damage_and_the_log_goes_on() {
+        let store = MemStore::default();
+        let (mut log, _) = open(&store, 1 << 20);
+        log.record(UnixMs(1), Millis(0), EventKind::Released);
+        let event = Event { seq: u64::MAX, at: UnixMs(1), uptime: Millis(0), kind: EventKind::Stopped };
+        let mut bytes = store.bytes();
+        journal::write_frame(&mut bytes, u64::MAX, &encode(&Entry::Event { event, link: [0; 16] }));
+        let store = MemStore::holding(bytes);
+        let (mut log, verification) = open(&store, 1 << 20);
+        assert!(verification.damaged_bytes > 0 && log.last_seq() == 1);
+        assert!(log.record(UnixMs(2), Millis(1), EventKind::Secured));
+        assert_eq!(log.read().unwrap().0.last().map(|event| event.seq), Some(2));
     }
 
     #[test]

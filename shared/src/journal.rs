@@ -11,6 +11,13 @@ use crc::{CRC_32_ISCSI, Crc};
 /// Longest payload of one frame in bytes.
 pub const MAX_PAYLOAD: usize = 4096;
 
+/// A number that is further ahead of the one that is due than this is none that a writer gave: records that many are never lost at once, and
+/// numbers may not run out.
+pub const MOST_AHEAD: u64 = 1 << 32;
+
+/// The largest number that a journal's first frame may have: whatever follows in a file of bounded length, numbers do not run out.
+pub const LARGEST_FIRST: u64 = 1 << 62;
+
 /// Bytes that a frame adds to its payload.
 pub const OVERHEAD: usize = HEAD + TAIL;
 

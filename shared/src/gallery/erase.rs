@@ -154,6 +154,31 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_nobody_gave_does_not_use_up_all_others() {
+        let (ledger, mut journal, ..) = erased();
+        let whole = journal.clone();
+        let gone = super::super::record::encode(&Record::Receipted { id: ADA });
+        crate::journal::write_frame(&mut journal, u64::MAX, &gone);
+        let (mut back, recovery) = Ledger::replay(key(), &journal).unwrap();
+        assert_eq!((recovery.refused, back.next_seq), (1, ledger.next_seq));
+        assert_eq!(back.receipts_owed().count(), 1);
+        let fresh = back.compact(&mut CountingEntropy(900)).unwrap();
+        assert!(!Ledger::replay(key(), &fresh).unwrap().1.is_damage());
+        assert!(!Ledger::replay(key(), &whole).unwrap().1.is_damage());
+        // A journal that begins as late as it may, and goes on from there.
+        let mut late = Vec::new();
+        for item in crate::journal::frames(&whole) {
+            let crate::journal::Item::Frame { seq, payload } = item else { panic!() };
+            let seq = crate::journal::LARGEST_FIRST + seq * crate::journal::MOST_AHEAD;
+            crate::journal::write_frame(&mut late, seq, payload);
+        }
+        let (mut back, recovery) = Ledger::replay(key(), &late).unwrap();
+        assert!(!recovery.is_damage() && back.next_seq > crate::journal::LARGEST_FIRST);
+        let fresh = back.compact(&mut CountingEntropy(900)).unwrap();
+        assert!(!Ledger::replay(key(), &fresh).unwrap().1.is_damage());
+    }
+
+    #[test]
     fn journals_of_format_2_said_less_and_are_read() {
         let (_, journal, ..) = erased();
         let mut entropy = CountingEntropy(900);

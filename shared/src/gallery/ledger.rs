@@ -279,7 +279,9 @@ impl Ledger {
     /// # Errors
     /// [`EntropyError`]; nothing is changed then.
     pub fn compact(&mut self, entropy: &mut dyn Entropy) -> Result<Vec<u8>, EntropyError> {
-        let mut writer = Writer::at(self.next_seq);
+        // Numbers that only damage can have brought so far begin anew with the new journal.
+        let first = if self.next_seq > journal::LARGEST_FIRST { 0 } else { self.next_seq };
+        let mut writer = Writer::at(first);
         let key_check = self.device_key.seal(KEY_CHECK, &about(Part::KeyCheck, SubjectId(0)), entropy)?;
         writer.record(&Record::Head {
             format: FORMAT,

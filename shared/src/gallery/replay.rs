@@ -37,7 +37,11 @@ impl Replay {
     fn frame(&mut self, seq: u64, payload: &[u8]) -> Result<(), LedgerError> {
         // A number that does not grow is an old record put back.
         let replayed = self.recovery.records > 0 && seq < self.ledger.next_seq;
-        let record = postcard::from_bytes::<Record<'_>>(payload).ok().filter(|_| !replayed);
+        let invented = match self.recovery.records {
+            0 => seq > journal::LARGEST_FIRST,
+            _ => seq.saturating_sub(self.ledger.next_seq) > journal::MOST_AHEAD,
+        };
+        let record = postcard::from_bytes::<Record<'_>>(payload).ok().filter(|_| !replayed && !invented);
         let accepted = match record {
             Some(record) => self.record(record)?,
             None => false,
