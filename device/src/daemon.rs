@@ -40,6 +40,7 @@ use crate::metrics::{self, MetricsError};
 use crate::runner::{self, Ended, Look, NoWatcher, RunError, Source, Upkeep};
 use crate::session::{LivenessPolicy, Policy, Session};
 use crate::store::SystemEntropy;
+use crate::system::{IMAGE_ROOT, Image, SystemPaths};
 use crate::update::models::{self, Loaded, ModelsError};
 use crate::update::{Boot, FileSlots, Service, UpdateError, Updater, slots_dir};
 
@@ -325,7 +326,8 @@ impl Updates {
             Some((_, updater)) => updater,
             None => {
                 let slots = FileSlots::open(&place.0)?;
-                let (mut updater, boot) = Updater::open(Box::new(slots), &config.door.board)?;
+                let (updater, boot) = Updater::open(Box::new(slots), &config.door.board)?;
+                let mut updater = updater.on_image(Image::look(&SystemPaths::default()));
                 self.tell(&boot);
                 if let Some(event) = trust_at_set_up(config, &mut updater) {
                     self.events.push(event);
@@ -354,11 +356,12 @@ impl Updates {
     }
 }
 
-/// Trusts the configured root document, if the door trusts nobody yet. One that cannot be used leaves a door that takes no bundles.
+/// Trusts the configured root document, or the image's, if the door trusts nobody yet. One that cannot be used leaves a door that takes no bundles.
 fn trust_at_set_up(config: &Config, updater: &mut Updater) -> Option<EventKind> {
-    let path = config.models.root.as_ref().filter(|_| updater.record().root.is_none())?;
+    let image = || Some(PathBuf::from(IMAGE_ROOT)).filter(|path| updater.image().is_some() && path.exists());
+    let path = config.models.root.clone().or_else(image).filter(|_| updater.record().root.is_none())?;
     let trust = || -> Result<u32, Box<dyn std::error::Error>> {
-        let root = SignedRoot::from_file(&std::fs::read(path)?)?;
+        let root = SignedRoot::from_file(&std::fs::read(&path)?)?;
         let version = root.root()?.version;
         updater.set_root(root)?;
         Ok(version)

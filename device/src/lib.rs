@@ -18,6 +18,7 @@ pub mod display;
 pub mod store;
 pub mod people;
 pub mod update;
+pub mod system;
 pub mod event_log;
 pub mod erasure;
 pub mod transfer;

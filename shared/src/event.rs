@@ -255,6 +255,27 @@ pub enum EventKind {
         /// People who were added.
         people: u32,
     },
+    /// A new system was written into the other slot of the card; the board started anew for it.
+    SystemInstalled {
+        /// First bytes of its bundle's name.
+        bundle: [u8; 8],
+        /// Its rollback counter.
+        counter: u64,
+    },
+    /// The new system came up and stays.
+    SystemConfirmed {
+        /// First bytes of its bundle's name.
+        bundle: [u8; 8],
+        /// Systems up to this rollback counter are refused from now on.
+        counter: u64,
+    },
+    /// The new system did not come up; the former one runs.
+    SystemFellBack {
+        /// First bytes of its bundle's name.
+        bundle: [u8; 8],
+        /// Its rollback counter.
+        counter: u64,
+    },
 }
 
 /// How a trial of models ended. The order is the format.
@@ -406,6 +427,8 @@ mod tests {
         let imported = EventKind::GalleryImported { from: [1; 8], number: 5, people: 2 };
         let bytes = postcard::to_slice(&imported, &mut long).unwrap();
         assert_eq!(bytes, [47, 1, 1, 1, 1, 1, 1, 1, 1, 5, 2]);
+        let system = EventKind::SystemFellBack { bundle: [7; 8], counter: 3 };
+        assert_eq!(postcard::to_slice(&system, &mut long).unwrap()[..2], [50, 7]);
         let barred = EventKind::BarLifted { by: Authority::Administrator(SubjectId(3)) };
         assert_eq!(postcard::to_slice(&barred, &mut buffer).unwrap(), [29, 3, 3]);
         let staged = EventKind::BundleStaged { bundle: [7; 8], counter: 3 };

@@ -459,5 +459,11 @@ fn trust() -> Trust {
 const BINDING: ModelBinding = ModelBinding([3; 16]);
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const KEY: Key = Key::from_bytes([5; 32]);
-const PLATFORM: Platform<'static> =
-    Platform { firmware: Version(0, 1, 0), board: "any", contracts: &[], counter_floor: 0, now: NOW };
+const PLATFORM: Platform<'static> = Platform {
+    firmware: Version(0, 1, 0),
+    board: "any",
+    contracts: &[],
+    counter_floor: 0,
+    system: None,
+    now: NOW,
+};

@@ -13,6 +13,7 @@ mod events;
 mod status;
 mod orders;
 mod models;
+mod system;
 mod liveness_rates;
 mod link;
 mod config;
@@ -51,6 +52,7 @@ enum Command {
     Events(events::Args),
     Status(status::Args),
     Models(models::Args),
+    System(system::Args),
     Unbar(orders::UnbarArgs),
     AcceptClock(orders::AcceptClockArgs),
     LivenessRates(liveness_rates::Args),
@@ -89,6 +91,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Events(args)) => load_config(config).and_then(|config| events::run(args, &config)),
         Some(Command::Status(args)) => load_config(config).and_then(|config| status::run(args, &config)),
         Some(Command::Models(args)) => load_config(config).and_then(|config| models::run(&args, &config)),
+        Some(Command::System(args)) => load_config(config).and_then(|config| system::run(&args, &config)),
         Some(Command::Unbar(args)) => load_config(config).and_then(|config| orders::unbar(args, &config)),
         Some(Command::AcceptClock(args)) => {
             load_config(config).and_then(|config| orders::accept_clock(args, &config))

@@ -187,6 +187,9 @@ pub(super) fn shown_models(status: &UpdateStatus) -> String {
         ),
         UpdateStage::Waiting { id } => format!("{id}: is activated as soon as nobody stands there"),
         UpdateStage::Trial(trial) => shown_trial(trial),
+        UpdateStage::Installing { id } => {
+            format!("{id}: is written into the other slot; the board starts anew then")
+        }
         _ => "unknown to this program".into(),
     };
     let trust = match status.root_version {
@@ -195,7 +198,11 @@ pub(super) fn shown_models(status: &UpdateStatus) -> String {
     };
     let last = status.last.map_or(String::new(), |outcome| format!("last     trial: {}\n", outcome.word()));
     let models = described(&status.models);
-    format!("models   {models} ({})\nupdate   {update}\n{last}trusts   {trust}\n", status.models.binding)
+    let system = status.system.as_ref().map_or(String::new(), |system| format!("system   {system}\n"));
+    format!(
+        "models   {models} ({})\n{system}update   {update}\n{last}trusts   {trust}\n",
+        status.models.binding
+    )
 }
 
 fn shown_trial(trial: &TrialStatus) -> String {
@@ -250,6 +257,7 @@ impl Models {
                 UpdateStage::Ready { .. } => "ready",
                 UpdateStage::Waiting { .. } => "waiting",
                 UpdateStage::Trial(_) => "trial",
+                UpdateStage::Installing { .. } => "installing",
                 _ => "unknown",
             },
             counter_floor: status.counter_floor,
@@ -277,7 +285,7 @@ mod tests {
     use facelatch_shared::bundle::BundleId;
     use facelatch_shared::embedding::ModelBinding;
     use facelatch_shared::event::TrialOutcome;
-    use facelatch_shared::protocol::update::ModelsInUse;
+    use facelatch_shared::protocol::update::{ModelsInUse, SystemLast, SystemState, SystemStatus};
 
     fn status(stage: UpdateStage) -> UpdateStatus {
         UpdateStatus {
@@ -293,6 +301,7 @@ mod tests {
             root_version: Some(2),
             last: Some(TrialOutcome::TooSlow),
             can_go_back: true,
+            system: None,
         }
     }
 
@@ -325,6 +334,21 @@ trusts   root document 2, bundles above counter 4
             text.contains("on trial for 60 s more, start 1 of 3; 25 faces, p95 31.4 ms of 500.0 ms"),
             "{text}"
         );
+        let mut image = status(UpdateStage::Idle);
+        image.system = Some(SystemStatus {
+            board: "generic-arm64".try_into().unwrap(),
+            slot: 'a',
+            counter_floor: 6,
+            last: Some(SystemLast {
+                name: "0.2.0".try_into().unwrap(),
+                counter: 7,
+                slot: 'b',
+                state: SystemState::FellBack,
+            }),
+        });
+        let text = shown_models(&image);
+        let line = "system   slot a of an image for generic-arm64; 0.2.0 (counter 7) in slot b: did not come up; the former one runs\n";
+        assert!(text.contains(line), "{text}");
         let mut new = status(UpdateStage::Idle);
         (new.models.from, new.root_version, new.last) = (ModelsFrom::Configured, None, None);
         let text = shown_models(&new);

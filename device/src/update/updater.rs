@@ -14,12 +14,15 @@ use thiserror::Error;
 
 use super::record::{Outcome, Phase, Record, Source, Trying};
 use super::slots::{Slot, SlotStore};
+use crate::system::Image;
 
 /// Receives bundles and decides which models the door uses.
 pub struct Updater {
     slots: Box<dyn SlotStore>,
     record: Record,
     board: String,
+    /// The card's image that the door runs from.
+    image: Option<Image>,
     /// A header of which not everything has come.
     partial: Vec<u8>,
     /// The bundle that the record says is being received or staged, once its header was judged again.
@@ -74,6 +77,7 @@ impl Updater {
             slots,
             record: decoded.unwrap_or_default(),
             board: board.to_owned(),
+            image: None,
             partial: Vec::new(),
             incoming: None,
         };
@@ -100,7 +104,25 @@ impl Updater {
     /// The system's error.
     pub fn look(mut slots: Box<dyn SlotStore>, board: &str) -> io::Result<Self> {
         let record = Record::decode(&slots.load_record()?).unwrap_or_default();
-        Ok(Self { slots, record, board: board.to_owned(), partial: Vec::new(), incoming: None })
+        Ok(Self { slots, record, board: board.to_owned(), image: None, partial: Vec::new(), incoming: None })
+    }
+
+    /// Takes systems too, for the image that the door runs from.
+    #[must_use]
+    pub fn on_image(mut self, image: Option<Image>) -> Self {
+        self.image = image;
+        self
+    }
+
+    /// The image that the door runs from.
+    #[must_use]
+    pub const fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+
+    /// The image, looked at anew.
+    pub fn set_image(&mut self, image: Option<Image>) {
+        self.image = image;
     }
 
     /// The record as it is stored.
@@ -489,6 +511,7 @@ impl Updater {
             board: &self.board,
             contracts: CONTRACTS,
             counter_floor: self.record.counter_floor,
+            system: self.image.as_ref().map(Image::platform),
             now,
         };
         Ok(judge(header, &trust, &platform)?)

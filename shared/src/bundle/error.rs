@@ -102,6 +102,11 @@ pub enum BundleError {
     /// For other boards.
     #[error("it is made for other boards than this one")]
     OtherBoard,
+    /// It brings a system, and the door has no slots for one.
+    #[error(
+        "it brings a system, and this door does not run from a card's image: update its packages instead"
+    )]
+    NoSystemSlots,
     /// The door's program is too old.
     #[error("it needs firmware {needs}, this door has {has}: update facelatchd first")]
     OldFirmware {
@@ -164,6 +169,7 @@ impl BundleError {
             Self::Expired { .. } => "expired",
             Self::ClockBehind { .. } => "clock_behind",
             Self::OtherBoard => "other_board",
+            Self::NoSystemSlots => "no_system_slots",
             Self::OldFirmware { .. } => "old_firmware",
             Self::UnknownContract => "unknown_contract",
             Self::BadChunk { .. } => "bad_chunk",

@@ -117,7 +117,29 @@ pub enum SectionKind {
     SelfTest,
     /// For people: a card, a licence.
     Document,
+    /// A root file system with its dm-verity tree, as it lies in a root partition.
+    Root,
+    /// The kernel that boots it.
+    Kernel,
+    /// The first file system of that kernel.
+    Initrd,
+    /// The boot loader's entry for them, with [`SLOT_MARK`] and [`NUMBER_MARK`] where the board fills in its own.
+    Entry,
 }
+
+/// What a bundle brings. One bundle brings one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// Models; the program stays.
+    Models,
+    /// The whole system of a card's image: kernel, programs, and the models that come with them.
+    System,
+}
+
+/// Stands in a boot entry where the slot's letter belongs.
+pub const SLOT_MARK: &str = "@SLOT@";
+/// Stands in a boot entry where its number belongs: the boot loader takes the highest that has tries left.
+pub const NUMBER_MARK: &str = "@NUMBER@";
 
 /// What a bundle is held against: the door, as it is now.
 #[derive(Clone, Copy, Debug)]
@@ -128,10 +150,21 @@ pub struct Platform<'a> {
     pub board: &'a str,
     /// Everything this program can compute.
     pub contracts: &'a [&'a str],
-    /// The highest rollback counter that was confirmed here.
+    /// The highest rollback counter of models that was confirmed here.
     pub counter_floor: u64,
+    /// The card's image that the program runs from; `None` where it was installed otherwise, and bundles bring models only.
+    pub system: Option<SystemPlatform<'a>>,
     /// Present time.
     pub now: UnixMs,
+}
+
+/// A card's image, as bundles of systems are held against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemPlatform<'a> {
+    /// The board that the image was made for.
+    pub board: &'a str,
+    /// The highest rollback counter of systems that was confirmed here.
+    pub counter_floor: u64,
 }
 
 impl Manifest {
@@ -158,7 +191,12 @@ impl Manifest {
     /// # Errors
     /// [`BundleError`], the first thing that does not fit.
     pub fn fits(&self, platform: &Platform<'_>) -> Result<(), BundleError> {
-        if !self.boards.is_empty() && !self.boards.iter().any(|board| board == platform.board) {
+        let (board, floor) = match (self.content(), platform.system) {
+            (Content::Models, _) => (platform.board, platform.counter_floor),
+            (Content::System, Some(system)) => (system.board, system.counter_floor),
+            (Content::System, None) => return Err(BundleError::NoSystemSlots),
+        };
+        if !self.boards.is_empty() && !self.boards.iter().any(|name| name == board) {
             return Err(BundleError::OtherBoard);
         }
         if platform.firmware < self.min_firmware {
@@ -167,8 +205,8 @@ impl Manifest {
         if self.contracts.iter().any(|name| !platform.contracts.contains(&name.as_str())) {
             return Err(BundleError::UnknownContract);
         }
-        if self.counter <= platform.counter_floor {
-            return Err(BundleError::OldCounter { counter: self.counter, floor: platform.counter_floor });
+        if self.counter <= floor {
+            return Err(BundleError::OldCounter { counter: self.counter, floor });
         }
         if let Some(at) = self.expires.filter(|&at| platform.now >= at) {
             return Err(BundleError::Expired { at });
@@ -178,6 +216,16 @@ impl Manifest {
             return Err(BundleError::ClockBehind { created: self.created });
         }
         Ok(())
+    }
+
+    /// What it brings.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        if self.sections.iter().any(|section| SYSTEM.contains(&section.kind)) {
+            Content::System
+        } else {
+            Content::Models
+        }
     }
 
     /// Bytes of all sections.
@@ -235,14 +283,33 @@ impl Manifest {
                 return bad("two sections have one name");
             }
         }
-        for kind in [SectionKind::Models, SectionKind::SelfTest] {
-            if self.sections.iter().filter(|section| section.kind == kind).count() != 1 {
-                return bad("it needs one list of models and one self-test");
+        self.check_content()
+    }
+
+    fn check_content(&self) -> Result<(), BundleError> {
+        let bad = |what| Err(BundleError::Malformed { what });
+        let count = |kind| self.sections.iter().filter(|section| section.kind == kind).count();
+        match self.content() {
+            Content::Models if MODELS.iter().any(|&kind| count(kind) != 1) => {
+                bad("it needs one list of models and one self-test")
             }
+            Content::System if SYSTEM.iter().any(|&kind| count(kind) != 1) => {
+                bad("a system needs one root, one kernel, one initrd and one boot entry")
+            }
+            Content::System
+                if count(SectionKind::Network) > 0 || MODELS.iter().any(|&kind| count(kind) > 0) =>
+            {
+                bad("it brings models and a system: a bundle brings one of them")
+            }
+            Content::System if self.boards.is_empty() => bad("a system is for boards: it names none"),
+            Content::System | Content::Models => Ok(()),
         }
-        Ok(())
     }
 }
+
+const MODELS: [SectionKind; 2] = [SectionKind::Models, SectionKind::SelfTest];
+const SYSTEM: [SectionKind; 4] =
+    [SectionKind::Root, SectionKind::Kernel, SectionKind::Initrd, SectionKind::Entry];
 
 impl Section {
     /// The section of these bytes.

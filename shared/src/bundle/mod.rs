@@ -1,4 +1,4 @@
-//! Bundles: one file that brings a door new models, and everything that says whether the door may use them.
+//! Bundles: one file that brings a door new models, or a card's image a new system, and everything that says whether the door may use them.
 //!
 //! ```text
 //! FLATCHB1 | header length u32 | header | section 1 | section 2 | …          little endian
@@ -20,7 +20,10 @@ pub use error::BundleError;
 pub use keys::{
     Domain, Engineer, MAX_KEYS, MAX_REVOKED, PublicKey, Root, SecretKey, Signature, SignedRoot, Trust,
 };
-pub use manifest::{Compatible, MAX_SECTIONS, Manifest, Platform, Section, SectionKind, Trial, Version};
+pub use manifest::{
+    Compatible, Content, MAX_SECTIONS, Manifest, NUMBER_MARK, Platform, SLOT_MARK, Section, SectionKind,
+    SystemPlatform, Trial, Version,
+};
 pub use selftest::{MAX_PROBES, Pair, ProbeChip, SelfTest, SelfTestFault, SelfTestReport};
 pub use stream::{Accepted, BundleId, Header, PREFIX_BYTES, Sink, Stream, header_length, judge};
 pub use write::{Draft, Parts, split};

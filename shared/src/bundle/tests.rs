@@ -85,6 +85,7 @@ fn door() -> Platform<'static> {
         board: "pi4",
         contracts: &["similarity/arcface112/1", "int8-symmetric/1"],
         counter_floor: 4,
+        system: None,
         now: NOW,
     }
 }

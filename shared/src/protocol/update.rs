@@ -79,6 +79,68 @@ pub struct UpdateStatus {
     pub last: Option<TrialOutcome>,
     /// Whether there are former models to go back to.
     pub can_go_back: bool,
+    /// The card's image that the door runs from, if it does.
+    pub system: Option<SystemStatus>,
+}
+
+/// The system of a card's image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemStatus {
+    /// The board that the image was made for.
+    pub board: heapless::String<32>,
+    /// The root slot that runs, `a` or `b`.
+    pub slot: char,
+    /// The highest rollback counter of systems that was confirmed.
+    pub counter_floor: u64,
+    /// What was installed last.
+    pub last: Option<SystemLast>,
+}
+
+impl core::fmt::Display for SystemStatus {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "slot {} of an image for {}", self.slot, self.board)?;
+        if let Some(SystemLast { name, counter, slot, state }) = &self.last {
+            write!(f, "; {name} (counter {counter}) in slot {slot}: {}", state.words())?;
+        }
+        Ok(())
+    }
+}
+
+/// A system that was installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemLast {
+    /// What people call it.
+    pub name: heapless::String<48>,
+    /// Its rollback counter.
+    pub counter: u64,
+    /// The slot it was written into.
+    pub slot: char,
+    /// What became of it.
+    pub state: SystemState,
+}
+
+/// What became of a system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemState {
+    /// It was written and has not come up yet.
+    Trying,
+    /// Its door answered.
+    Confirmed,
+    /// It did not come up; the former one runs.
+    FellBack,
+}
+
+impl SystemState {
+    /// In a word or two.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Trying => "on trial",
+            Self::Confirmed => "confirmed",
+            Self::FellBack => "did not come up; the former one runs",
+        }
+    }
 }
 
 /// The models that a door decides with.
@@ -184,6 +246,11 @@ pub enum UpdateStage {
     },
     /// It is being tried.
     Trial(TrialStatus),
+    /// A system is written into the other slot of the card; the board starts anew afterwards.
+    Installing {
+        /// Which.
+        id: BundleId,
+    },
 }
 
 /// A trial under way.
@@ -270,7 +337,7 @@ pub fn push<E>(
         // At most MAX_PIECE.
         let length = (size - offset).min(MAX_PIECE as u64) as usize;
         let bytes = read(offset, length)?;
-        status = match ask(UpdateRequest::Chunk { offset, bytes }) {
+        status = match patiently(&mut ask, UpdateRequest::Chunk { offset, bytes }, id) {
             // Somebody else sends the same bundle, or the door was started anew.
             Err(PushError::Refused(refused)) if refused.kind == RefusedKind::OutOfOrder => {
                 ask(UpdateRequest::Begin { size, id })?
@@ -280,10 +347,52 @@ pub fn push<E>(
     }
     progress(size);
     match status.stage {
-        UpdateStage::Receiving { .. } | UpdateStage::Staged { .. } => ask(UpdateRequest::Finish),
+        UpdateStage::Receiving { .. } | UpdateStage::Staged { .. } => {
+            patiently(&mut ask, UpdateRequest::Finish, id)
+        }
         _ => Ok(status),
     }
 }
+
+/// Asks, and where the door is too busy to answer, how it stands afterwards: it verifies what is long as long as that takes, and does what was
+/// asked meanwhile.
+fn patiently<E>(
+    ask: &mut impl FnMut(UpdateRequest) -> Result<UpdateStatus, PushError<E>>,
+    request: UpdateRequest,
+    id: BundleId,
+) -> Result<UpdateStatus, PushError<E>> {
+    let is_busy = |refused: &RefusedRequest| refused.kind == RefusedKind::Busy;
+    let refused = match ask(request) {
+        Err(PushError::Refused(refused)) if is_busy(&refused) => refused,
+        answer => return answer,
+    };
+    for _ in 0..PATIENCE {
+        match ask(UpdateRequest::Status) {
+            Err(PushError::Refused(still)) if is_busy(&still) => {}
+            Ok(status) if status.stage.gets_on_with(id) => return Ok(status),
+            Ok(_) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(PushError::Refused(refused))
+}
+
+impl UpdateStage {
+    /// Whether bundle `id` is coming, or was made ready.
+    fn gets_on_with(&self, id: BundleId) -> bool {
+        match self {
+            Self::Receiving { id: theirs, .. }
+            | Self::Staged { id: theirs }
+            | Self::Preparing { id: theirs, .. }
+            | Self::Ready { id: theirs, .. }
+            | Self::Unfit { id: theirs, .. } => *theirs == id,
+            Self::Idle | Self::Waiting { .. } | Self::Trial(_) | Self::Installing { .. } => false,
+        }
+    }
+}
+
+/// So many times a busy door is asked how it stands. It lets each question wait for some seconds.
+const PATIENCE: usize = 60;
 
 fn status_of<E>(response: Response) -> Result<UpdateStatus, PushError<E>> {
     match response {

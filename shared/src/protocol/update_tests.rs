@@ -21,6 +21,7 @@ fn status(stage: UpdateStage) -> UpdateStatus {
         root_version: Some(2),
         last: Some(TrialOutcome::TooSlow),
         can_go_back: true,
+        system: None,
     }
 }
 
@@ -47,7 +48,7 @@ fn bytes_of_version_1_are_frozen() {
         assert_eq!(postcard::from_bytes::<Request>(bytes).unwrap(), request);
     }
     let head = [&[12, 2, 0, 2, b'a', b'b', 1, b'c'][..], &[9; 16]].concat();
-    let tail = [4, 1, 2, 1, 2, 1];
+    let tail = [4, 1, 2, 1, 2, 1, 0];
     let of = |stage: &[u8]| [&head[..], stage, &tail].concat();
     let named = |number: u8, rest: &[u8]| of(&[&[number][..], &[3; 32], rest].concat());
     let trial = TrialStatus {
@@ -72,6 +73,7 @@ fn bytes_of_version_1_are_frozen() {
         (UpdateStage::Ready { id: id(3), carried: 1, understood: 2, left_behind: 3 }, named(5, &[1, 2, 3])),
         (UpdateStage::Waiting { id: id(3) }, named(6, &[])),
         (UpdateStage::Trial(trial), named(7, &[60, 1, 3, 5, 1, 10, 11, 4, 2, 1])),
+        (UpdateStage::Installing { id: id(3) }, named(8, &[])),
     ] {
         let response = Response::Update(status(stage).into());
         assert_eq!(postcard::to_allocvec(&response).unwrap(), bytes, "{response:?}");
@@ -96,6 +98,10 @@ struct Collector {
     restarts_at: Option<usize>,
     /// It says yes and takes nothing.
     deaf: bool,
+    /// It is busy with what it got for so many questions, once it got everything.
+    busy: usize,
+    /// It is on trial with something else.
+    trying: bool,
 }
 
 impl Collector {
@@ -117,9 +123,21 @@ impl Collector {
             _ => {}
         }
         let id = self.id.unwrap();
+        let whole = self.got.len() as u64 == self.size;
+        let late = Response::refused(RefusedKind::Busy, "the door did not answer in time");
+        if whole && self.busy > 0 {
+            self.busy -= 1;
+            return Ok(late);
+        }
+        if self.trying && request == UpdateRequest::Finish {
+            return Ok(late);
+        }
+        let idle = self.trying && request == UpdateRequest::Status && whole;
         Ok(Response::Update(
             status(match request {
                 UpdateRequest::Finish => UpdateStage::Preparing { id, done: 0, of: 1 },
+                _ if idle => UpdateStage::Idle,
+                UpdateRequest::Status if whole => UpdateStage::Staged { id },
                 _ => UpdateStage::Receiving { id, offset: self.got.len() as u64, size: self.size },
             })
             .into(),
@@ -170,4 +188,21 @@ fn a_push_that_leads_nowhere_ends() {
     assert!(matches!(door.push(short), Err(PushError::Bundle(BundleError::Truncated { missing: 32 }))));
     assert!(matches!(door.push(&file()[..5]), Err(PushError::Bundle(BundleError::Truncated { missing: 7 }))));
     assert_eq!(door.asked, 0);
+}
+
+#[test]
+fn a_door_that_verifies_for_long_is_waited_for() {
+    let mut door = Collector { busy: 7, ..Collector::default() };
+    assert!(matches!(door.push(&file()).unwrap().stage, UpdateStage::Preparing { .. }));
+    assert_eq!((door.got == file(), door.asked), (true, 1 + 4 + 7 + 1));
+    let mut stuck = Collector { busy: usize::MAX, ..Collector::default() };
+    assert!(
+        matches!(stuck.push(&file()), Err(PushError::Refused(refused)) if refused.kind == RefusedKind::Busy)
+    );
+    // Busy with something else is no reason to wait.
+    let mut trying = Collector { trying: true, ..Collector::default() };
+    assert!(
+        matches!(trying.push(&file()), Err(PushError::Refused(refused)) if refused.kind == RefusedKind::Busy)
+    );
+    assert_eq!(trying.asked, 1 + 4 + 1 + 1);
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use facelatch_shared::align::CHIP_BYTES;
 use facelatch_shared::bundle::{
-    Accepted, BundleError, Compatible, Draft, FORMAT, Manifest, Platform, SectionKind, SelfTest,
-    SelfTestFault, SelfTestReport, SignedRoot, Sink, Stream, Trial, Trust, Version,
+    Accepted, BundleError, Compatible, Content, Draft, FORMAT, Manifest, Platform, SectionKind, SelfTest,
+    SelfTestFault, SelfTestReport, SignedRoot, Sink, Stream, SystemPlatform, Trial, Trust, Version,
 };
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::quality::Gate;
@@ -136,8 +136,8 @@ impl BuildJob<'_> {
 pub struct Checked {
     /// The judged header.
     pub accepted: Accepted,
-    /// The self-test's outcome.
-    pub self_test: SelfTestReport,
+    /// The self-test's outcome; `None` for a system, which has none.
+    pub self_test: Option<SelfTestReport>,
     /// Time of one embedding on this machine, in microseconds.
     pub embed_us: u32,
 }
@@ -163,6 +163,9 @@ pub fn check_file(file: &Path, trust: &Trust, platform: Platform<'_>) -> Result<
     stream.finish()?;
     let accepted = sink.accepted.ok_or(BundleError::NotABundle)?;
     let manifest = &accepted.manifest;
+    if manifest.content() == Content::System {
+        return Ok(Checked { accepted, self_test: None, embed_us: 0 });
+    }
     let list = facelatch_shared::vision::Manifest::load(&folder.0)?;
     let detector = list.find(&folder.0, &manifest.detector, ModelKind::Detector)?;
     let size = (detector.contract.width_px, detector.contract.height_px);
@@ -176,7 +179,7 @@ pub fn check_file(file: &Path, trust: &Trust, platform: Platform<'_>) -> Result<
     let self_test = test.run(manifest.threshold, |chip: &[u8; CHIP_BYTES]| eyes.embed_chip(chip).ok())?;
     let each = started.elapsed() / u32::try_from(test.probes.len().max(1)).unwrap_or(u32::MAX);
     let embed_us = u32::try_from(each.as_micros()).unwrap_or(u32::MAX);
-    Ok(Checked { self_test, embed_us, accepted })
+    Ok(Checked { self_test: Some(self_test), embed_us, accepted })
 }
 
 struct Unpack<'a> {
@@ -229,10 +232,14 @@ impl Drop for TempFolder {
 #[must_use]
 pub fn this_release<'a>(board: &'a str, counter_floor: u64, now: UnixMs) -> Platform<'a> {
     let firmware = env!("CARGO_PKG_VERSION").parse().unwrap_or(Version(0, 0, 0));
-    Platform { firmware, board, contracts: CONTRACTS, counter_floor, now }
+    let system = Some(SystemPlatform { board, counter_floor });
+    Platform { firmware, board, contracts: CONTRACTS, counter_floor, system, now }
 }
 
-fn short<const N: usize>(what: &'static str, text: &str) -> Result<heapless::String<N>, BuildError> {
+pub(super) fn short<const N: usize>(
+    what: &'static str,
+    text: &str,
+) -> Result<heapless::String<N>, BuildError> {
     heapless::String::try_from(text).map_err(|_| BuildError::TooLong { what, bytes: text.len(), most: N })
 }
 

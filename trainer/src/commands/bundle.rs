@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use facelatch_shared::bundle::{
-    BundleError, BundleId, Draft, Header, Manifest, Root, SignedRoot, Trial, Trust, Version, split,
+    BundleError, BundleId, Content, Draft, Header, Manifest, Root, SignedRoot, Trial, Trust, Version, split,
 };
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::time::UnixMs;
@@ -245,19 +245,29 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         day(manifest.created),
         manifest.expires.map_or("never".into(), day)
     );
-    println!("  models     {} and {}, binding {}", manifest.detector, manifest.embedder, manifest.binding);
-    println!("  threshold  {}", manifest.threshold);
+    let models = manifest.content() == Content::Models;
+    if models {
+        println!(
+            "  models     {} and {}, binding {}",
+            manifest.detector, manifest.embedder, manifest.binding
+        );
+        println!("  threshold  {}", manifest.threshold);
+    }
     let boards: Vec<&str> = manifest.boards.iter().map(|b| b.as_str()).collect();
     println!("  boards     {}", if boards.is_empty() { "every".into() } else { boards.join(", ") });
     println!("  needs      facelatchd {} and {}", manifest.min_firmware, manifest.contracts.join(", "));
     let trial = &manifest.trial;
-    println!(
-        "  trial      {} s, fewer than {} starts, p95 up to {} ms, at most {} of 1000 more rejections",
-        trial.seconds,
-        trial.max_starts,
-        trial.max_p95_us / 1000,
-        trial.max_rejection_rise
-    );
+    if models {
+        println!(
+            "  trial      {} s, fewer than {} starts, p95 up to {} ms, at most {} of 1000 more rejections",
+            trial.seconds,
+            trial.max_starts,
+            trial.max_p95_us / 1000,
+            trial.max_rejection_rise
+        );
+    } else {
+        println!("  trial      three starts, counted by the boot loader");
+    }
     for older in &manifest.compatible {
         println!(
             "  compatible {} at a cost of {:.2} % of true accepts",
@@ -326,12 +336,16 @@ fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let trust = Trust::begin(read_root(&args.root)?)?;
     let checked = check_file(&args.bundle, &trust, this_release(&args.board, args.counter_floor, now()))?;
     let manifest = &checked.accepted.manifest;
+    let Some(self_test) = &checked.self_test else {
+        println!("{} ({}): signatures and hashes of the system are good", manifest.name, checked.accepted.id);
+        return Ok(());
+    };
     println!("{} ({}): signatures, hashes and models are good", manifest.name, checked.accepted.id);
     println!(
         "self-test: {} chips and {} decisions as expected, least cosine {:.4}; {:.1} ms a face here",
-        checked.self_test.probes,
-        checked.self_test.pairs,
-        checked.self_test.least.0,
+        self_test.probes,
+        self_test.pairs,
+        self_test.least.0,
         f64::from(checked.embed_us) / 1000.0
     );
     Ok(())

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use facelatch_shared::bundle::SecretKey;
+use facelatch_shared::time::UnixMs;
 use serde_json::json;
 
-use super::keys::now;
-use crate::bundle::keyfile::{read_root, read_secret};
+use super::keys::{DAY_MS, now};
+use crate::bundle::SystemBundle;
+use crate::bundle::keyfile::{read_root, read_secret, write_whole};
 use crate::cli::{Failure, FailureKind};
 use crate::image::{Board, ImageError, Recipe, build, disk::MIB, signature};
 use crate::progress::Bar;
@@ -71,6 +73,15 @@ struct BuildArgs {
     /// Add the files of this folder to the root: for development
     #[arg(long, value_name = "DIR")]
     add: Option<PathBuf>,
+    /// Write the same system as a bundle too, for boards that run already: `facelatch push` brings it into their other slot
+    #[arg(long, value_name = "FILE", requires_all = ["root", "key", "counter"])]
+    bundle: Option<PathBuf>,
+    /// With --bundle: its rollback counter; a board takes only more than it has confirmed
+    #[arg(long, value_name = "N")]
+    counter: Option<u64>,
+    /// With --bundle: days until it expires
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    expires_days: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -138,6 +149,7 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
         options: args.kernel_options.clone(),
         console: args.console,
         extra: args.add.clone(),
+        system: args.bundle.is_some(),
     };
     if !cached(args.refresh) {
         eprintln!("fetching Debian's packages for the board (65 MB, once)");
@@ -145,6 +157,22 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
     let built = build(&recipe, &cache(), args.refresh, &args.output, &Bar::new())?;
     if !keys.is_empty() {
         sign(&args.output, args.board, &args.firmware_version, &keys)?;
+    }
+    if let (Some(path), Some(system), Some(counter)) = (&args.bundle, &built.system, args.counter) {
+        let root = args.root.iter().map(|path| read_root(path)).collect::<Result<Vec<_>, _>>()?;
+        let created = now();
+        let order = SystemBundle {
+            name: &args.firmware_version,
+            board: args.board.name(),
+            counter,
+            created,
+            expires: UnixMs(created.0 + i64::from(args.expires_days) * DAY_MS),
+            roots: root,
+            keys: &keys,
+        };
+        write_whole(path, &order.build(system)?)
+            .map_err(|error| Failure::new(FailureKind::Failed, format!("{}: {error}", path.display())))?;
+        eprintln!("the system as a bundle: {}", path.display());
     }
     if args.json {
         println!(
@@ -231,6 +259,8 @@ Examples:
   facelatch image build --config door.toml --root root-1.bin --key eve.key -o door.img
   facelatch image verify door.img --root root-1.bin
   facelatch flash --list
+  facelatch image build --config door.toml --root root-1.bin --key eve.key --bundle spring.flb --counter 7
+  facelatch push --activate spring.flb
 
 The image boots by UEFI: systemd-boot, two root file systems under dm-verity of which the second is booted
 when the first is damaged or does not come up, and a data partition that the board makes at its first start.

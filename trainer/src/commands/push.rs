@@ -223,6 +223,9 @@ fn shown(status: &UpdateStatus) -> String {
         ),
         UpdateStage::Waiting { id } => format!("{id}: is activated as soon as nobody stands at the door"),
         UpdateStage::Trial(trial) => shown_trial(trial),
+        UpdateStage::Installing { id } => {
+            format!("{id}: is written into the other slot; the board starts anew then")
+        }
         _ => "unknown to this program".into(),
     };
     let last = status.last.map_or(String::new(), |outcome| format!("last     trial: {}\n", outcome.word()));
@@ -230,7 +233,8 @@ fn shown(status: &UpdateStatus) -> String {
         Some(version) => format!("root document {version}, bundles above counter {}", status.counter_floor),
         None => "NOBODY: `facelatch update trust FILE`".into(),
     };
-    format!("models   {} {place}{name}\nupdate   {update}\n{last}trusts   {trust}\n", models.embedder)
+    let system = status.system.as_ref().map_or(String::new(), |system| format!("system   {system}\n"));
+    format!("models   {} {place}{name}\n{system}update   {update}\n{last}trusts   {trust}\n", models.embedder)
 }
 
 fn shown_trial(trial: &TrialStatus) -> String {

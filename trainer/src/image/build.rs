@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use facelatch_shared::bundle::{NUMBER_MARK, SLOT_MARK};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{BootFiles, Layout, assemble, pack_boot, pack_root};
+use super::disk::{BootFiles, Layout, assemble, entry, pack_boot, pack_root};
 use super::packages::Packages;
 use super::root::Contents;
 use super::{Board, ImageError, initrd, root, tools};
@@ -35,6 +36,8 @@ pub struct Recipe {
     pub console: bool,
     /// A folder of files to add to the root.
     pub extra: Option<PathBuf>,
+    /// Whether [`Built::system`] is wanted.
+    pub system: bool,
 }
 
 /// An image that was built.
@@ -52,6 +55,28 @@ pub struct Built {
     pub kernel: String,
     /// The packages that it was made of.
     pub packages: Vec<String>,
+    /// What a slot holds, for a bundle that brings it to boards that run already.
+    pub system: Option<System>,
+}
+
+/// What lies in a slot, as a bundle carries it.
+#[derive(Clone)]
+pub struct System {
+    /// The root file system with its dm-verity tree.
+    pub root: Vec<u8>,
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// The first file system.
+    pub initrd: Vec<u8>,
+    /// The boot loader's entry, with marks for slot and number.
+    pub entry: String,
+}
+
+impl std::fmt::Debug for System {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = [&self.root, &self.kernel, &self.initrd].map(Vec::len);
+        f.debug_struct("System").field("bytes", &bytes).finish_non_exhaustive()
+    }
 }
 
 /// Builds `recipe` into `out`, from packages in `cache` (fetched where they are missing, or anew with `refresh`).
@@ -85,6 +110,7 @@ pub fn build(
     let work = Work::new(out)?;
     let (root_tree, initrd_tree) = (work.0.join("root"), work.0.join("initrd"));
     let contents = Contents {
+        board: recipe.board,
         program: &recipe.program,
         models: &recipe.models,
         config: config.as_deref(),
@@ -111,6 +137,16 @@ pub fn build(
         options: &recipe.options,
     };
     let boot_file = work.0.join("boot.fat");
+    let read = |path: &Path| std::fs::read(path).map_err(ImageError::io(path));
+    let system = match recipe.system {
+        true => Some(System {
+            root: read(&root_file)?,
+            kernel: read(&kernel)?,
+            initrd: read(&initrd)?,
+            entry: entry(SLOT_MARK, NUMBER_MARK, recipe.board, &files),
+        }),
+        false => None,
+    };
     let boot_bytes = pack_boot(&boot_file, &work.0, recipe.board, recipe.epoch, &files)?;
     progress.step();
     let layout = Layout::new(boot_bytes, verity.bytes, recipe.spare);
@@ -128,6 +164,7 @@ pub fn build(
         root_hash: verity.hash,
         kernel: packages.kernel,
         packages: packages.names,
+        system,
     })
 }
 

@@ -132,7 +132,7 @@ pub fn pack_boot(
     put(files.loader, "EFI/BOOT/BOOTAA64.EFI")?;
     write("loader/loader.conf", "timeout 0\neditor no\n")?;
     // The newest version that has tries left is booted.
-    for (slot, number) in [("a", 2), ("b", 1)] {
+    for (slot, number) in [("a", "2"), ("b", "1")] {
         put(files.kernel, &format!("facelatch/{slot}/linux"))?;
         put(files.initrd, &format!("facelatch/{slot}/initrd"))?;
         write(&format!("loader/entries/facelatch-{slot}+3.conf"), &entry(slot, number, board, files))?;
@@ -141,7 +141,7 @@ pub fn pack_boot(
 }
 
 /// A Boot Loader Specification entry (type 1).
-fn entry(slot: &str, number: u32, board: Board, files: &BootFiles<'_>) -> String {
+pub(super) fn entry(slot: &str, number: &str, board: Board, files: &BootFiles<'_>) -> String {
     let VerityRoot { blocks, hash, salt, .. } = files.root;
     let mut options = format!("quiet panic=5 gpt {}", board.kernel_options());
     if !files.options.is_empty() {
@@ -323,7 +323,7 @@ mod tests {
             version: "0.1.0",
             options: "facelatch.log=info",
         };
-        let text = entry("b", 1, Board::GenericArm64, &files);
+        let text = entry("b", "1", Board::GenericArm64, &files);
         assert!(text.contains("\nlinux /facelatch/b/linux\n") && text.contains("\nversion 1\n"), "{text}");
         let verity = format!("facelatch.slot=b facelatch.verity=9:{}:{}\n", "ab".repeat(32), "cd".repeat(32));
         assert!(text.ends_with(&verity) && text.contains(" facelatch.log=info "), "{text}");

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use build::{Built, Recipe, build};
+pub use build::{Built, Recipe, System, build};
 
 /// A kind of board that images are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use facelatch_shared::vision::manifest::Manifest;
 
-use super::ImageError;
 use super::packages::Packages;
 use super::userland::Tree;
+use super::{Board, ImageError};
 
 /// Programs of busybox that the board's scripts, and whoever stands at a console, may call.
 const APPLETS: &str = "[ ash awk basename blockdev cat chgrp chmod chown clear cmp cp cut date dd df dirname dmesg du echo env expr false \
@@ -66,6 +66,8 @@ const MODULES: [&str; 44] = [
 /// What goes in.
 #[derive(Debug)]
 pub struct Contents<'a> {
+    /// The board.
+    pub board: Board,
     /// `facelatchd` for aarch64.
     pub program: &'a Path,
     /// The model directory.
@@ -162,11 +164,13 @@ fn settings(tree: &Tree<'_>, contents: &Contents<'_>) -> Result<(), ImageError> 
         inittab += "::respawn:-/bin/sh\n";
     }
     let version = contents.version;
+    let board = format!("{}\n", contents.board.name());
     let release =
         format!("NAME=Facelatch\nID=facelatch\nVERSION_ID={version}\nPRETTY_NAME=\"Facelatch {version}\"\n");
     for (name, text) in [
         ("etc/inittab", inittab.as_str()),
         ("etc/facelatch/door.toml", contents.config.unwrap_or(DOOR_TOML)),
+        ("etc/facelatch/board", &board),
         ("etc/os-release", &release),
         (
             "etc/passwd",
@@ -217,11 +221,12 @@ const DOOR_TOML: &str = include_str!("board/door.toml");
 const INITTAB: &str = include_str!("board/inittab");
 const GROUPS: &str = "root:x:0:\nfacelatch:x:990:\nvideo:x:44:facelatch\ngpio:x:991:facelatch\nspi:x:992:facelatch\ninput:x:993:facelatch\n\
     watchdog:x:994:facelatch\n";
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 8] = [
     ("common", include_str!("board/common")),
     ("start", include_str!("board/start")),
     ("door", include_str!("board/door")),
     ("settle", include_str!("board/settle")),
+    ("system", include_str!("board/system")),
     ("device", include_str!("board/device")),
     ("network", include_str!("board/network")),
     ("stop", include_str!("board/stop")),

@@ -152,6 +152,7 @@ impl SimDoor {
             root_version: Some(1),
             last: self.last,
             can_go_back: true,
+            system: None,
         }
     }
 }

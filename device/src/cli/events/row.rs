@@ -195,7 +195,11 @@ impl From<&Event> for Row {
             }
             EventKind::RootTrusted { version } => Self { version: Some(version.to_string()), ..row },
             EventKind::BundleRefused { reason } => Self { why: Some(reason.to_string()), ..row },
-            EventKind::BundleStaged { bundle, counter } | EventKind::ModelsConfirmed { bundle, counter } => {
+            EventKind::BundleStaged { bundle, counter }
+            | EventKind::ModelsConfirmed { bundle, counter }
+            | EventKind::SystemInstalled { bundle, counter }
+            | EventKind::SystemConfirmed { bundle, counter }
+            | EventKind::SystemFellBack { bundle, counter } => {
                 Self { bundle: Some(hex(bundle)), counter: Some(*counter), ..row }
             }
             EventKind::ModelsActivated { bundle, model } => {
@@ -290,6 +294,9 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::DataExported { .. } => "data_exported",
         EventKind::GalleryExported { .. } => "gallery_exported",
         EventKind::GalleryImported { .. } => "gallery_imported",
+        EventKind::SystemInstalled { .. } => "system_installed",
+        EventKind::SystemConfirmed { .. } => "system_confirmed",
+        EventKind::SystemFellBack { .. } => "system_fell_back",
         _ => "unknown",
     }
 }

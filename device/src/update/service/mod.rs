@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use facelatch_shared::bundle::{BundleId, Root, SectionKind, SignedRoot};
+use facelatch_shared::bundle::{BundleId, Content, Root, SectionKind, SignedRoot};
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::person::SubjectId;
@@ -83,6 +83,7 @@ impl Service {
 mod refusal;
 mod shown;
 mod steps;
+mod system;
 
 struct Worker {
     config: Config,
@@ -126,6 +127,15 @@ enum Stage {
         leave_behind: u32,
     },
     Trial(Box<Running>),
+    /// A system is here; with `go` it is installed as soon as nobody stands there.
+    System {
+        id: BundleId,
+        go: bool,
+    },
+    /// Init writes it into the other slot of the card.
+    Installing {
+        id: BundleId,
+    },
     /// Back to the former models, at the next turn; with them where they are kept beside the present ones.
     Returning(Outcome, Option<Box<InUse>>),
 }
@@ -147,7 +157,8 @@ enum CatchUp {
 impl Worker {
     fn serve(mut self, asked: &Receiver<ControlMessage>) -> Updater {
         self.measure();
-        let mut turned = Instant::now();
+        self.greet_system();
+        let (mut turned, mut heard) = (Instant::now(), Instant::now());
         loop {
             match asked.recv_timeout(TURN) {
                 Ok(ControlMessage { request, reply }) => {
@@ -164,6 +175,10 @@ impl Worker {
             if turned.elapsed() >= TURN {
                 self.turn();
                 turned = Instant::now();
+            }
+            if heard.elapsed() >= HEAR {
+                self.tell_system();
+                heard = Instant::now();
             }
         }
     }
@@ -224,13 +239,17 @@ impl Worker {
             Stage::Preparing { id: known, .. }
             | Stage::Ready { id: known, .. }
             | Stage::Waiting { id: known, .. }
+            | Stage::System { id: known, .. }
+            | Stage::Installing { id: known }
                 if *known == id =>
             {
                 return Ok(());
             }
-            Stage::Preparing { .. } | Stage::Waiting { .. } | Stage::Returning(..) => {
-                return Err(Refusal::busy());
-            }
+            Stage::Preparing { .. }
+            | Stage::Waiting { .. }
+            | Stage::Returning(..)
+            | Stage::System { go: true, .. }
+            | Stage::Installing { .. } => return Err(Refusal::busy()),
             _ => {}
         }
         let (intake, _) = Intake::begin(&mut self.updater, id, size, self.clock.unix())?;
@@ -259,7 +278,7 @@ impl Worker {
     }
 
     fn finish(&mut self) -> Result<(), Refusal> {
-        let Phase::Staged(_, id) = self.updater.record().phase else {
+        let Phase::Staged(slot, id) = self.updater.record().phase else {
             let what = match &self.intake {
                 Some(intake) => format!("the bundle is not whole: it goes on at byte {}", intake.offset()),
                 None => UpdateError::NothingStaged.to_string(),
@@ -267,12 +286,21 @@ impl Worker {
             return Err(Refusal::new(RefusedKind::OutOfOrder, &what));
         };
         match &self.stage {
-            Stage::Preparing { .. } | Stage::Ready { .. } | Stage::Waiting { .. } => return Ok(()),
+            Stage::Preparing { .. }
+            | Stage::Ready { .. }
+            | Stage::Waiting { .. }
+            | Stage::System { .. }
+            | Stage::Installing { .. } => return Ok(()),
             Stage::Returning(..) | Stage::Trial(_) => return Err(Refusal::busy()),
             Stage::Rest | Stage::Unfit { .. } => {}
         }
-        let now = self.clock.unix();
-        let (manifest, folder) = self.updater.staged(now)?;
+        let manifest = self.updater.manifest_of(Source::Slot(slot))?;
+        if manifest.is_some_and(|manifest| manifest.content() == Content::System) {
+            // Whoever installs it reads all of it again.
+            (self.stage, self.intake) = (Stage::System { id, go: false }, None);
+            return Ok(());
+        }
+        let (manifest, folder) = self.updater.staged(self.clock.unix())?;
         let self_test = self.updater.staged_section(SectionKind::SelfTest)?;
         let folder = folder.ok_or(UpdateError::NothingStaged)?;
         let keep = [Some(self.now.models.binding), self.former_binding()].into_iter().flatten().collect();
@@ -315,7 +343,11 @@ impl Worker {
                 self.stage = Stage::Waiting { id, prepared, leave_behind };
                 Ok(())
             }
-            waiting @ Stage::Waiting { .. } => {
+            Stage::System { id, .. } => {
+                self.stage = Stage::System { id, go: true };
+                Ok(())
+            }
+            waiting @ (Stage::Waiting { .. } | Stage::Installing { .. }) => {
                 self.stage = waiting;
                 Ok(())
             }
@@ -342,7 +374,9 @@ impl Worker {
         let back = match &mut self.stage {
             Stage::Trial(running) => running.back.take(),
             Stage::Returning(..) => return Ok(()),
-            Stage::Preparing { .. } | Stage::Waiting { .. } => return Err(Refusal::busy()),
+            Stage::Preparing { .. } | Stage::Waiting { .. } | Stage::Installing { .. } => {
+                return Err(Refusal::busy());
+            }
             _ if self.updater.record().previous.is_none() => return Err(UpdateError::NothingBefore.into()),
             _ => None,
         };
@@ -352,7 +386,9 @@ impl Worker {
 
     fn discard(&mut self) -> Result<(), Refusal> {
         match &self.stage {
-            Stage::Preparing { .. } | Stage::Returning(..) | Stage::Trial(_) => return Err(Refusal::busy()),
+            Stage::Preparing { .. } | Stage::Returning(..) | Stage::Trial(_) | Stage::Installing { .. } => {
+                return Err(Refusal::busy());
+            }
             _ => {}
         }
         self.updater.discard()?;
@@ -464,3 +500,5 @@ fn would_leave(count: u32) -> String {
 
 /// How often what is under way is looked at.
 const TURN: Duration = Duration::from_millis(200);
+/// How often the record of the card's system is read.
+const HEAR: Duration = Duration::from_secs(5);

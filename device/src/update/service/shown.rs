@@ -1,6 +1,9 @@
 //! How the update stands, for whoever asks.
 
+use facelatch_shared::protocol::update::{SystemLast, SystemStatus};
+
 use super::*;
+use crate::system::Image;
 
 impl Worker {
     pub(super) fn status(&self) -> UpdateStatus {
@@ -12,6 +15,7 @@ impl Worker {
             root_version: self.root_version(),
             last: record.last,
             can_go_back: record.previous.is_some(),
+            system: self.updater.image().map(shown_system),
         }
     }
 
@@ -28,7 +32,11 @@ impl Worker {
                 understood: count(&prepared.plan.understood),
                 left_behind: count(&prepared.plan.left_behind),
             },
-            Stage::Waiting { id, .. } => UpdateStage::Waiting { id: *id },
+            Stage::System { id, go: false } => {
+                UpdateStage::Ready { id: *id, carried: 0, understood: 0, left_behind: 0 }
+            }
+            Stage::Waiting { id, .. } | Stage::System { id, go: true } => UpdateStage::Waiting { id: *id },
+            Stage::Installing { id } => UpdateStage::Installing { id: *id },
             Stage::Trial(running) => self.shown_trial(running),
             Stage::Rest | Stage::Returning(..) => self.shown_rest(),
         }
@@ -62,5 +70,21 @@ impl Worker {
             only_former,
             only_new,
         })
+    }
+}
+
+/// The image, as far as others want to know it.
+fn shown_system(image: &Image) -> SystemStatus {
+    let last = image.record.last.as_ref().map(|last| SystemLast {
+        name: heapless::String::try_from(last.name.as_str()).unwrap_or_default(),
+        counter: last.counter,
+        slot: last.slot,
+        state: last.state,
+    });
+    SystemStatus {
+        board: heapless::String::try_from(image.board.as_str()).unwrap_or_default(),
+        slot: image.slot,
+        counter_floor: image.record.floor,
+        last,
     }
 }

@@ -18,6 +18,10 @@ impl Worker {
                 self.stage = Stage::Trial(running);
                 self.judge();
             }
+            Stage::System { id, go: true } if self.session.call(|door| door.is_quiet()) == Some(true) => {
+                self.hand_over(id);
+            }
+            Stage::Installing { id } => self.installing(id),
             Stage::Returning(why, back) => self.roll_back(why, back),
             other => self.stage = other,
         }
