@@ -129,7 +129,10 @@ ID  NAME          STATE   VIEWS  ENROLLED
     let refused = door.run(&["people", "erase", "1"]).ends(2, &["--yes"]);
     assert!(refused.err.contains("error:") && refused.err.contains("hint:"), "{refused:?}");
     let erased = door.run(&["people", "erase", "1", "--yes", "--json"]).ends(0, &[]);
-    assert_eq!(erased.json(), serde_json::json!({"id": 1, "name": "Ada Byron", "change": "erased"}));
+    let mut erased = erased.json();
+    let receipt = erased.as_object_mut().unwrap().remove("receipt").unwrap();
+    assert_eq!(erased, serde_json::json!({"id": 1, "name": "Ada Byron", "change": "erased"}));
+    assert_eq!((&receipt["id"], &receipt["templates"]), (&1.into(), &3.into()), "{receipt}");
     assert_eq!(
         door.run(&["people", "list", "--json"]).ends(0, &[]).out,
         r#"[
@@ -145,7 +148,7 @@ ID  NAME          STATE   VIEWS  ENROLLED
     );
     let logged = door.run(&["events", "list", "--json"]).ends(0, &[]).json();
     let words: Vec<_> = logged.as_array().unwrap().iter().map(|e| e["event"].as_str().unwrap()).collect();
-    assert_eq!(words, ["enrolled", "enrolled", "renamed", "suspended", "erased"]);
+    assert_eq!(words, ["enrolled", "enrolled", "renamed", "suspended", "erased", "erasure_receipt"]);
     door.run(&["people", "reinstate", "2"]).ends(0, &["#2 Bo is reinstated"]);
 }
 
