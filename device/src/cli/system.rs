@@ -1,6 +1,6 @@
 //! `facelatchd system …`: the system of a card's image, and how the image's own scripts change it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -10,7 +10,7 @@ use super::output::{print, print_json};
 use super::{Failure, FailureKind};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
-use crate::system::{self, Image, InstallError, Job, Request, SystemPaths, SystemRecord};
+use crate::system::{self, Image, Install, InstallError, Job, Refused, Request, SystemPaths, SystemRecord};
 
 /// The system of a card's image: which slot runs, and what became of the last update.
 ///
@@ -69,12 +69,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<ExitCode, Failure> {
                 print(&shown(&image))?;
             }
         }
-        Command::Install(args) => {
-            let image = Image::look(&paths).ok_or_else(no_image)?;
-            // The record counts here: one that is damaged must not lower the floor.
-            let record = SystemRecord::load(&paths.state).map_err(Failure::failed)?;
-            install(args, config, &Image { record, ..image }, &paths)?;
-        }
+        Command::Install(args) => install(args, config, &paths)?,
         Command::Settled => {
             let image = Image::look(&paths).ok_or_else(no_image)?;
             if let Some(last) = system::settle(&paths.state, image.slot).map_err(Failure::failed)? {
@@ -85,35 +80,42 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn install(args: &InstallArgs, config: &Config, image: &Image, paths: &SystemPaths) -> Result<(), Failure> {
-    let state_dir = &config.door.state_dir;
-    let request = Request::load(state_dir).filter(|request| request.refused.is_none()).ok_or_else(|| {
+fn install(args: &InstallArgs, config: &Config, paths: &SystemPaths) -> Result<(), Failure> {
+    let request = Request::load(&config.door.state_dir).ok_or_else(|| {
         Failure::new(FailureKind::Refused, "the door does not ask for a system")
             .hint("`facelatchd models take FILE --activate`")
     })?;
-    let refuse = |why: String| {
-        let refused = Request { refused: Some(why.clone()), ..request.clone() };
-        match refused.store(state_dir) {
+    let done = try_install(args, config, paths, &request).map_err(|why| {
+        let refused = Refused { bundle: request.bundle.clone(), why: why.to_string() };
+        match refused.store(&paths.state) {
             Ok(()) => Failure::new(FailureKind::Refused, why),
-            Err(error) => Failure::failed(format!("{why}; and {error}")),
+            Err(error) => Failure::failed(format!("{why}; and {}: {error}", paths.state.display())),
         }
-    };
-    let root = std::fs::read(&args.root).map_err(|error| {
-        let path = args.root.display();
-        refuse(format!("this image trusts nobody ({path}: {error}): build it with --root"))
     })?;
-    let trust = SignedRoot::from_file(&root).map_err(|error| refuse(error.to_string()))?;
-    let job = Job {
+    print(&format!("system {} ({}) is in slot {}\n", done.name, done.counter, done.slot))
+}
+
+fn try_install(
+    args: &InstallArgs,
+    config: &Config,
+    paths: &SystemPaths,
+    request: &Request,
+) -> Result<Install, InstallError> {
+    let image = Image::look(paths).ok_or(InstallError::NoImage)?;
+    let at = |path: &Path, source| InstallError::Io { path: path.into(), source };
+    // Read for itself: a record that is damaged must not lower the floor.
+    let record = SystemRecord::load(&paths.state).map_err(|error| at(&paths.state, error))?;
+    let root = std::fs::read(&args.root).map_err(|error| at(&args.root, error))?;
+    let trust = SignedRoot::from_file(&root)?;
+    system::install(&Job {
         from: &crate::update::slots_dir(&config.door).join(request.lies_in.to_string()),
         root: &args.partition,
         boot: &args.boot,
-        image,
+        image: &Image { record, ..image },
         trust: &trust,
         state: &paths.state,
         now: SystemClock::new().unix(),
-    };
-    let done = system::install(&job).map_err(|error| refuse(error.to_string()))?;
-    print(&format!("system {} ({}) is in slot {}\n", done.name, done.counter, done.slot))
+    })
 }
 
 fn shown(image: &Image) -> String {

@@ -3,7 +3,8 @@
 //!
 //! The door takes such a bundle as it takes models, as its own user, and asks for the installation by a file ([`Request`]). What changes the
 //! card is `facelatchd system install`, started by the image's init as root: it believes nothing that the door says. It judges the bundle
-//! anew, against the root document of the verified root file system, and writes each chunk from the very bytes it has just verified.
+//! anew, against the root document of the verified root file system, writes each chunk from the very bytes it has just verified, and nothing
+//! into the door's folders, where a link could lead elsewhere.
 //!
 //! ```text
 //! entries of the other slot gone ─ root ─ kernel, initrd ─ record: trying ─ entry with three tries ─ restart
@@ -17,7 +18,7 @@ mod install;
 mod record;
 
 pub use install::{InstallError, Job, install};
-pub use record::{Install, Request, State, SystemRecord, settle};
+pub use record::{Install, Refused, Request, State, SystemRecord, settle};
 
 use std::path::{Path, PathBuf};
 

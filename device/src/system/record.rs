@@ -97,16 +97,49 @@ pub struct Request {
     pub lies_in: char,
     /// The bundle.
     pub bundle: String,
-    /// Why the installation was refused; set by the one who refuses it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
+}
+
+/// Why a bundle was not installed: a file beside the [`SystemRecord`], since root writes nothing where the door could put a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// The bundle.
+    pub bundle: String,
+    /// Why, for a person.
+    pub why: String,
+}
+
+impl Refused {
+    /// The last refusal, if there is one that can be read.
+    #[must_use]
+    pub fn load(folder: &Path) -> Option<Self> {
+        toml::from_str(&std::fs::read_to_string(folder.join(REFUSED)).ok()?).ok()
+    }
+
+    /// Stores it.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn store(&self, folder: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let text = toml::to_string(self).map_err(io::Error::other)?;
+        replace(&folder.join(REFUSED), text.as_bytes())
+    }
 }
 
 impl Request {
-    /// The request in a door's state folder, if there is one that can be read.
+    /// The request in a door's state folder, if there is one that makes sense.
     #[must_use]
     pub fn load(state_dir: &Path) -> Option<Self> {
-        toml::from_str(&std::fs::read_to_string(state_dir.join(REQUEST)).ok()?).ok()
+        let request: Self = toml::from_str(&std::fs::read_to_string(state_dir.join(REQUEST)).ok()?).ok()?;
+        // It becomes part of a path.
+        super::other(request.lies_in).map(|_| request)
+    }
+
+    /// Whether the door still waits: init takes the request away when it is done with it.
+    #[must_use]
+    pub fn is_open(state_dir: &Path) -> bool {
+        state_dir.join(REQUEST).exists()
     }
 
     /// Stores it.
@@ -117,18 +150,8 @@ impl Request {
         let text = toml::to_string(self).map_err(io::Error::other)?;
         replace(&state_dir.join(REQUEST), text.as_bytes())
     }
-
-    /// Takes it back.
-    ///
-    /// # Errors
-    /// The system's error.
-    pub fn remove(state_dir: &Path) -> io::Result<()> {
-        match std::fs::remove_file(state_dir.join(REQUEST)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
 }
 
 const FILE: &str = "record.toml";
+const REFUSED: &str = "refused.toml";
 const REQUEST: &str = "system-request.toml";

@@ -4,39 +4,18 @@ use std::fs;
 use std::path::PathBuf;
 
 use facelatch_shared::bundle::{
-    BundleError, Draft, Engineer, FORMAT, Manifest, Root, SecretKey, SectionKind, SignedRoot, Trial, Version,
+    BundleError, Draft, FORMAT, Manifest, SecretKey, SectionKind, Trial, Version,
 };
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::UnixMs;
 
 use super::*;
+use crate::update::power_tests::root;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const ENTRY: &str =
     "title Facelatch\nversion @NUMBER@\nlinux /facelatch/@SLOT@/linux\noptions facelatch.slot=@SLOT@\n";
-
-fn key(n: u8) -> SecretKey {
-    SecretKey::from_bytes([n; 32])
-}
-
-fn root() -> SignedRoot {
-    let engineer = Engineer { key: key(11).public(), name: "Eve".try_into().unwrap() };
-    let root = Root {
-        format: FORMAT,
-        version: 1,
-        created: NOW,
-        expires: None,
-        keys: vec![key(1).public()],
-        threshold: 1,
-        engineers: vec![engineer],
-        engineer_threshold: 1,
-        revoked: vec![],
-    };
-    let mut signed = SignedRoot::unsigned(&root).unwrap();
-    signed.sign(&key(1));
-    signed
-}
 
 fn manifest(counter: u64, board: &str) -> Manifest {
     Manifest {
@@ -86,15 +65,15 @@ impl Card {
     }
 
     fn receive(&self, manifest: Manifest, signer: u8, entry: &str) {
-        let root = root_bytes();
+        let bytes = root_bytes();
         let files: [(SectionKind, &str, &[u8]); 4] = [
-            (SectionKind::Root, "root.squashfs", &root),
+            (SectionKind::Root, "root.squashfs", &bytes),
             (SectionKind::Kernel, "linux", b"kernel"),
             (SectionKind::Initrd, "initrd", b"initrd"),
             (SectionKind::Entry, "entry.conf", entry.as_bytes()),
         ];
-        let mut draft = Draft::new(manifest, &files, vec![super::tests::root()]).unwrap();
-        draft.sign(&key(signer));
+        let mut draft = Draft::new(manifest, &files, vec![root()]).unwrap();
+        draft.sign(&SecretKey::from_bytes([signer; 32]));
         let file = draft.to_bytes().unwrap();
         let parts = facelatch_shared::bundle::split(&file).unwrap();
         fs::write(self.path("slots/b/_header"), parts.header).unwrap();
@@ -237,11 +216,23 @@ fn an_image_is_known_by_its_files() {
 #[test]
 fn a_request_comes_back_as_it_was_stored() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(Request::load(folder.path()), None);
-    Request::remove(folder.path()).unwrap();
-    let request = Request { lies_in: 'b', bundle: "ab".repeat(32), refused: None };
+    assert_eq!((Request::load(folder.path()), Request::is_open(folder.path())), (None, false));
+    let request = Request { lies_in: 'b', bundle: "ab".repeat(32) };
     request.store(folder.path()).unwrap();
-    assert_eq!(Request::load(folder.path()), Some(request));
-    Request::remove(folder.path()).unwrap();
+    assert_eq!(
+        (Request::load(folder.path()), Request::is_open(folder.path())),
+        (Some(request.clone()), true)
+    );
+    // It becomes part of a path.
+    Request { lies_in: '/', ..request }.store(folder.path()).unwrap();
     assert_eq!(Request::load(folder.path()), None);
+}
+
+#[test]
+fn a_refusal_is_kept_beside_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Refused::load(folder.path()), None);
+    let refused = Refused { bundle: "ab".repeat(32), why: "other board".into() };
+    refused.store(folder.path()).unwrap();
+    assert_eq!(Refused::load(folder.path()), Some(refused));
 }

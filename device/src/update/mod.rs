@@ -42,6 +42,6 @@ pub fn slots_dir(door: &DoorConfig) -> PathBuf {
 }
 
 #[cfg(test)]
-mod power_tests;
+pub(crate) mod power_tests;
 #[cfg(test)]
 mod attack_tests;

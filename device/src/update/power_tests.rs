@@ -31,7 +31,7 @@ fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes([n; 32])
 }
 
-pub(super) fn root() -> SignedRoot {
+pub(crate) fn root() -> SignedRoot {
     let root = Root {
         format: FORMAT,
         version: 1,

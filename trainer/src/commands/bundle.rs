@@ -255,9 +255,9 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     }
     let boards: Vec<&str> = manifest.boards.iter().map(|b| b.as_str()).collect();
     println!("  boards     {}", if boards.is_empty() { "every".into() } else { boards.join(", ") });
-    println!("  needs      facelatchd {} and {}", manifest.min_firmware, manifest.contracts.join(", "));
     let trial = &manifest.trial;
     if models {
+        println!("  needs      facelatchd {} and {}", manifest.min_firmware, manifest.contracts.join(", "));
         println!(
             "  trial      {} s, fewer than {} starts, p95 up to {} ms, at most {} of 1000 more rejections",
             trial.seconds,

@@ -1,4 +1,7 @@
 //! Tables as spreadsheets write them: CSV with quotes (RFC 4180).
+//!
+//! Strict, unlike the usual readers: a quote that never ends is an error with its line, and neither a field that swallows the rest of a list nor
+//! a row as large as memory.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};

@@ -4,7 +4,7 @@ use facelatch_shared::bundle::BundleId;
 use facelatch_shared::event::EventKind;
 
 use super::{Stage, Worker, short};
-use crate::system::{Image, Request, State, SystemPaths};
+use crate::system::{Image, Refused, Request, State, SystemPaths};
 use crate::update::{Phase, Slot};
 
 impl Worker {
@@ -49,7 +49,7 @@ impl Worker {
             Slot::A => 'a',
             Slot::B => 'b',
         };
-        let request = Request { lies_in, bundle: hex::encode(id.0), refused: None };
+        let request = Request { lies_in, bundle: hex::encode(id.0) };
         self.stage = match request.store(&self.config.door.state_dir) {
             Ok(()) => {
                 tracing::info!(%id, "a new system is handed over; the board starts anew when it is written");
@@ -59,19 +59,26 @@ impl Worker {
         };
     }
 
-    /// Whether init refused it.
+    /// Whether init is done with it and the board does not start anew.
     pub(super) fn installing(&mut self, id: BundleId) {
-        let state_dir = &self.config.door.state_dir;
-        self.stage = match Request::load(state_dir).and_then(|request| request.refused) {
-            Some(why) => {
-                tracing::warn!(%id, why, "the new system is not installed; the present one stays");
-                let _ = Request::remove(state_dir);
-                let reason = heapless::String::try_from("not_installed").unwrap_or_default();
-                self.log(EventKind::BundleRefused { reason });
-                Stage::Unfit { id, why }
-            }
-            None => Stage::Installing { id },
+        let paths = SystemPaths::default();
+        let written = || {
+            let last = Image::look(&paths).and_then(|image| image.record.last);
+            last.is_some_and(|last| last.id() == Some(id) && last.state == State::Trying)
         };
+        if Request::is_open(&self.config.door.state_dir) || written() {
+            self.stage = Stage::Installing { id };
+            return;
+        }
+        let refused = Refused::load(&paths.state);
+        let why = match refused.filter(|refused| refused.bundle == hex::encode(id.0)) {
+            Some(refused) => refused.why,
+            None => "it was not installed; the board's console says why".into(),
+        };
+        tracing::warn!(%id, why, "the new system is not installed; the present one stays");
+        let reason = heapless::String::try_from("not_installed").unwrap_or_default();
+        self.log(EventKind::BundleRefused { reason });
+        self.stage = Stage::Unfit { id, why };
     }
 }
 
