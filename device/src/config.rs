@@ -263,6 +263,8 @@ pub struct LinkConfig {
     pub listen: SocketAddr,
     /// Whether the local network is told that it listens, by multicast DNS.
     pub announce: bool,
+    /// Holding the service button for eight seconds lets one workstation pair, as an administrator.
+    pub service_button: bool,
 }
 
 impl Default for LinkConfig {
@@ -271,6 +273,7 @@ impl Default for LinkConfig {
             enabled: true,
             listen: SocketAddr::from(([0, 0, 0, 0], facelatch_shared::link::PORT)),
             announce: true,
+            service_button: true,
         }
     }
 }

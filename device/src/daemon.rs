@@ -130,6 +130,7 @@ pub fn rules_asking(
         pin_timeout_s: config.decision.pin_timeout_s,
         anti_passback_s: config.decision.anti_passback_s,
         liveness,
+        pair_by_button: config.link.enabled && config.link.service_button,
         door: config.door.name.clone(),
     };
     let keeper = Timekeeper::new(config.access.zone().map_err(wrong)?, past.newest);

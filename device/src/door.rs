@@ -14,6 +14,7 @@ use facelatch_shared::protocol::{
     Handler, Liveness, RefusedKind, Request, Response, RightsChange, Rules, Status, ThresholdFrom,
 };
 use facelatch_shared::quality::{Quality, Unusable};
+use facelatch_shared::remote::{LinkRequest, LinkRole};
 use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::time::Millis;
 
@@ -288,7 +289,10 @@ impl Door {
     pub fn screen(&self) -> Screen {
         let screen = self.parts.session.screen(self.parts.clock.now());
         match screen {
-            Screen::Idle { .. } => self.pairing_screen().unwrap_or(screen),
+            // Also at a door that lets nobody in yet: whoever pairs it may be there to mend that.
+            Screen::Idle { .. } | Screen::Barred | Screen::Service(_) | Screen::Tampered => {
+                self.pairing_screen().unwrap_or(screen)
+            }
             _ => screen,
         }
     }
@@ -376,6 +380,12 @@ impl Door {
                     }
                     answers.push_back(Input::EnrolStored(stored.ok()));
                     self.follow_gallery();
+                }
+                Action::OpenPairing => {
+                    let request = LinkRequest::OpenPairing { role: LinkRole::Administrator };
+                    if let Response::Refused(why) = self.link_request(request) {
+                        tracing::error!(?why, "the service button could not open the door for pairing");
+                    }
                 }
                 Action::CheckPin { pin, hash } => {
                     answers.push_back(Input::PinChecked { right: pin.matches(&hash) });

@@ -214,7 +214,7 @@ fn check_clock(now: UnixMs, newest: Option<UnixMs>) -> Check {
 
 /// The models run on a picture without a face.
 fn check_models(loaded: &mut Loaded) -> Check {
-    let from = models::described(&loaded.in_use);
+    let from = &loaded.in_use;
     let mut check = check_eyes(&mut loaded.eyes);
     check.said = format!("{from}: {}", check.said);
     check

@@ -3,6 +3,7 @@
 //! On the wire: postcard, framed by COBS, so that a frame ends at its only zero byte ([`encode`], [`decode`]). The order of the
 //! variants is the format of [`VERSION`]: append, never move.
 
+pub mod told;
 pub mod update;
 
 use alloc::boxed::Box;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use facelatch_shared::bundle::SignedRoot;
 use facelatch_shared::person::SubjectId;
+use facelatch_shared::protocol::told::Commands;
 use facelatch_shared::protocol::update::{
-    ModelsFrom, PushError, TrialStatus, UpdateRequest, UpdateStage, UpdateStatus, push,
+    ModelsFrom, PushError, UpdateRequest, UpdateStage, UpdateStatus, push,
 };
 use facelatch_shared::protocol::{PAGE, PersonRow, Request, Response};
 use serde::Serialize;
@@ -21,7 +22,6 @@ use super::text::counted;
 use super::{Failure, FailureKind};
 use crate::config::Config;
 use crate::control::Client;
-use crate::update::models::described;
 
 /// Which models decide, and new ones from a bundle.
 ///
@@ -174,53 +174,14 @@ fn shown_left_behind(people: &[PersonRow]) -> String {
 
 /// How models and their update stand, for people.
 pub(super) fn shown_models(status: &UpdateStatus) -> String {
-    let update = match &status.stage {
-        UpdateStage::Idle => "none under way".into(),
-        UpdateStage::Receiving { id, offset, size } => format!("{id}: {offset} of {size} bytes are here"),
-        UpdateStage::Staged { id } => format!("{id}: whole and verified; take it again to make it ready"),
-        UpdateStage::Preparing { id, done, of } => {
-            format!("{id}: self-test and templates, {done} of {of} chips")
-        }
-        UpdateStage::Unfit { id, why } => format!("{id}: DOES NOT FIT: {why}"),
-        UpdateStage::Ready { id, carried, understood, left_behind } => format!(
-            "{id}: ready; {carried} carried over, {understood} understood, {left_behind} to be enrolled again: `facelatchd models activate`"
-        ),
-        UpdateStage::Waiting { id } => format!("{id}: is activated as soon as nobody stands there"),
-        UpdateStage::Trial(trial) => shown_trial(trial),
-        UpdateStage::Installing { id } => {
-            format!("{id}: is written into the other slot; the board starts anew then")
-        }
-        _ => "unknown to this program".into(),
-    };
-    let trust = match status.root_version {
-        Some(version) => format!("root document {version}, bundles above counter {}", status.counter_floor),
-        None => "NOBODY: `facelatchd models trust`".into(),
-    };
-    let last = status.last.map_or(String::new(), |outcome| format!("last     trial: {}\n", outcome.word()));
-    let models = described(&status.models);
-    let system = status.system.as_ref().map_or(String::new(), |system| format!("system   {system}\n"));
-    format!(
-        "models   {models} ({})\n{system}update   {update}\n{last}trusts   {trust}\n",
-        status.models.binding
-    )
+    status.told(&COMMANDS).to_string()
 }
 
-fn shown_trial(trial: &TrialStatus) -> String {
-    let p95 =
-        trial.p95_us.map_or("not measured yet".into(), |us| format!("{:.1} ms", f64::from(us) / 1000.0));
-    format!(
-        "{}: on trial for {} s more, start {} of {}; {}, p95 {p95} of {:.1} ms; of {} known to either, {} to the former models alone and {} to these alone",
-        trial.id,
-        trial.seconds_left,
-        trial.starts,
-        trial.max_starts,
-        counted(u64::from(trial.probes), "face", "faces"),
-        f64::from(trial.max_p95_us) / 1000.0,
-        trial.known,
-        trial.only_former,
-        trial.only_new,
-    )
-}
+const COMMANDS: Commands = Commands {
+    again: "facelatchd models take FILE",
+    activate: "facelatchd models activate",
+    trust: "facelatchd models trust FILE",
+};
 
 /// The same for programs. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -285,7 +246,7 @@ mod tests {
     use facelatch_shared::bundle::BundleId;
     use facelatch_shared::embedding::ModelBinding;
     use facelatch_shared::event::TrialOutcome;
-    use facelatch_shared::protocol::update::{ModelsInUse, SystemLast, SystemState, SystemStatus};
+    use facelatch_shared::protocol::update::ModelsInUse;
 
     fn status(stage: UpdateStage) -> UpdateStatus {
         UpdateStatus {
@@ -303,56 +264,6 @@ mod tests {
             can_go_back: true,
             system: None,
         }
-    }
-
-    #[test]
-    fn for_people() {
-        let id = BundleId([3; 32]);
-        assert_eq!(
-            shown_models(&status(UpdateStage::Ready { id, carried: 5, understood: 0, left_behind: 1 })),
-            "\
-models   compact, bundle \"spring\" in slot B (09090909090909090909090909090909)
-update   0303030303030303: ready; 5 carried over, 0 understood, 1 to be enrolled again: `facelatchd models activate`
-last     trial: too_slow
-trusts   root document 2, bundles above counter 4
-"
-        );
-        let trial = TrialStatus {
-            id,
-            seconds_left: 60,
-            starts: 1,
-            max_starts: 3,
-            probes: 25,
-            p95_us: Some(31_400),
-            max_p95_us: 500_000,
-            known: 6,
-            only_former: 1,
-            only_new: 0,
-        };
-        let text = shown_models(&status(UpdateStage::Trial(trial)));
-        assert!(
-            text.contains("on trial for 60 s more, start 1 of 3; 25 faces, p95 31.4 ms of 500.0 ms"),
-            "{text}"
-        );
-        let mut image = status(UpdateStage::Idle);
-        image.system = Some(SystemStatus {
-            board: "generic-arm64".try_into().unwrap(),
-            slot: 'a',
-            counter_floor: 6,
-            last: Some(SystemLast {
-                name: "0.2.0".try_into().unwrap(),
-                counter: 7,
-                slot: 'b',
-                state: SystemState::FellBack,
-            }),
-        });
-        let text = shown_models(&image);
-        let line = "system   slot a of an image for generic-arm64; 0.2.0 (counter 7) in slot b: did not come up; the former one runs\n";
-        assert!(text.contains(line), "{text}");
-        let mut new = status(UpdateStage::Idle);
-        (new.models.from, new.root_version, new.last) = (ModelsFrom::Configured, None, None);
-        let text = shown_models(&new);
-        assert!(text.contains("compact, configured") && text.contains("NOBODY"), "{text}");
     }
 
     #[test]

@@ -256,6 +256,34 @@ fn the_service_button_held_begins_and_ends_an_enrolment() {
 }
 
 #[test]
+fn the_service_button_held_on_opens_the_door_for_pairing_and_enrols_nobody() {
+    let mut door = Door::with(guided());
+    door.service(true);
+    door.wait(2_000);
+    assert_eq!(door.slug(), "enrol");
+    door.wait(5_900);
+    assert_eq!((door.slug(), door.pairings), ("enrol", 0));
+    door.wait(100);
+    assert_eq!((door.slug(), door.pairings), ("idle", 1));
+    assert_eq!(door.session.enrolment(), Enrolment::Failed(EnrolFailure::Cancelled));
+    // A button that is stuck opens it once; letting go of it is no short press.
+    door.wait(20_000);
+    door.service(false);
+    assert_eq!((door.slug(), door.pairings, door.stored.len()), ("idle", 1, 0));
+    // Also where it enrols nobody, and not where it is switched off.
+    for (pair_by_button, pairings) in [(true, 1), (false, 0)] {
+        let mut policy = guided();
+        policy.enrol.service_button = false;
+        policy.pair_by_button = pair_by_button;
+        let mut door = Door::with(policy);
+        door.service(true);
+        door.wait(2_000);
+        door.wait(6_000);
+        assert_eq!((door.slug(), door.pairings), ("idle", pairings));
+    }
+}
+
+#[test]
 fn the_administrator_pin_begins_an_enrolment_and_a_wrong_one_counts() {
     let mut door = Door::with(guided());
     door.keys(&[4, 7, 1, 1], Key::Enter);

@@ -145,6 +145,8 @@ pub enum Action {
         /// As stored.
         hash: PinHash,
     },
+    /// Let one workstation pair, as an administrator.
+    OpenPairing,
     /// Store this person, and say [`Input::EnrolStored`].
     Enrol {
         /// The name; without one the person is [called after](called_after) the number given.
@@ -178,6 +180,8 @@ pub struct Policy {
     pub anti_passback_s: u32,
     /// What is done against photographs.
     pub liveness: LivenessPolicy,
+    /// Whether the service button, held on, lets a workstation pair.
+    pub pair_by_button: bool,
     /// The door's name.
     pub door: Name,
 }

@@ -1,5 +1,5 @@
-//! How an enrolment begins at the door itself: the service button held, or an administrator called by a short press of it or by `*`, who then
-//! shows the face or types the door's administrator PIN.
+//! What begins at the door itself: an enrolment, by the service button held or by an administrator, who is called by a short press of it or by `*`
+//! and then shows the face or types the door's administrator PIN; and, by the button held on, a workstation's pairing.
 
 use facelatch_shared::access::{Authority, PinHash};
 use facelatch_shared::event::Refusal;
@@ -29,16 +29,18 @@ impl Summons {
 /// The service button, as far as it is followed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Button {
-    /// Since when it is pressed; gone once the press has done something.
+    /// Since when it is pressed; gone once nothing more comes of the press.
     pressed: Option<Millis>,
+    /// It was long already: only pairing is left to come of it.
+    held: bool,
 }
 
 impl Session {
     /// The service button was pressed or let go.
     pub(super) fn service_button(&mut self, now: Millis, pressed: bool) {
         if pressed {
-            self.button.pressed = Some(now);
-        } else if self.button.pressed.take().is_some() {
+            self.button = Button { pressed: Some(now), held: false };
+        } else if self.button.pressed.take().is_some() && !self.button.held {
             match &self.phase {
                 Phase::Enrolling(_) => self.agree(now),
                 _ => self.summon(now),
@@ -46,19 +48,30 @@ impl Session {
         }
     }
 
-    /// When a press of the service button becomes a long one.
+    /// When a press of the service button comes to mean something else.
     pub(super) fn button_deadline(&self) -> Option<Millis> {
-        self.button.pressed.map(|at| at.plus(HOLD_MS))
+        self.button.pressed.map(|at| at.plus(if self.button.held { PAIR_MS } else { HOLD_MS }))
     }
 
-    /// A long press begins an enrolment, or calls it off.
+    /// A long press begins an enrolment, or calls it off; a longer one opens the door for pairing instead.
     pub(super) fn run_button(&mut self, now: Millis, actions: &mut Actions) {
         if self.button_deadline().is_none_or(|at| now < at) {
             return;
         }
-        self.button.pressed = None;
+        let storing = matches!(&self.phase, Phase::Enrolling(enrolling) if enrolling.storing);
+        if self.button.held {
+            self.button.pressed = None;
+            if !storing {
+                self.pair(now, actions);
+            }
+            return;
+        }
+        self.button.held = true;
+        if !self.policy.pair_by_button {
+            self.button.pressed = None;
+        }
         match &self.phase {
-            Phase::Enrolling(enrolling) if !enrolling.storing => self.decline(now, actions),
+            Phase::Enrolling(_) if !storing => self.decline(now, actions),
             Phase::Watching | Phase::Summoning(_) | Phase::Telling { .. }
                 if self.policy.enrol.service_button =>
             {
@@ -67,6 +80,17 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Whatever the same press began is called off.
+    fn pair(&mut self, now: Millis, actions: &mut Actions) {
+        if self.is_enrolling() {
+            self.decline(now, actions);
+        }
+        if matches!(self.phase, Phase::Telling { .. } | Phase::Summoning(_)) {
+            self.watch();
+        }
+        push(actions, Action::OpenPairing);
     }
 
     /// Asks for an administrator, where one could show that he or she is one.
@@ -112,5 +136,7 @@ impl Session {
 
 /// A press of the service button so long begins or ends an enrolment.
 const HOLD_MS: u64 = 2_000;
+/// One so long opens the door for pairing.
+const PAIR_MS: u64 = 8_000;
 /// An administrator who was called shows up within this time.
 const SUMMONS_MS: u64 = 20_000;

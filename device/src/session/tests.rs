@@ -17,6 +17,7 @@ pub(super) struct Door {
     pub(super) released: bool,
     pub(super) stored: std::vec::Vec<usize>,
     pub(super) consents: std::vec::Vec<Option<(Label, Authority)>>,
+    pub(super) pairings: u32,
 }
 
 pub(super) fn policy() -> Policy {
@@ -29,6 +30,7 @@ pub(super) fn policy() -> Policy {
         pin_timeout_s: 20,
         anti_passback_s: 0,
         liveness: LivenessPolicy::default(),
+        pair_by_button: true,
         door: name("Lab"),
     }
 }
@@ -40,7 +42,15 @@ impl Door {
 
     pub(super) fn with(policy: Policy) -> Self {
         let session = Session::new(policy, History::default());
-        Self { session, now: Millis(1000), log: vec![], released: false, stored: vec![], consents: vec![] }
+        Self {
+            session,
+            now: Millis(1000),
+            log: vec![],
+            released: false,
+            stored: vec![],
+            consents: vec![],
+            pairings: 0,
+        }
     }
 
     pub(super) fn give(&mut self, input: Input) {
@@ -53,6 +63,7 @@ impl Door {
                     self.stored.push(templates.len());
                     self.consents.push(consent);
                 }
+                Action::OpenPairing => self.pairings += 1,
                 Action::CheckPin { pin, hash } => {
                     // As quick as the real check is slow: a test's hash is the digits.
                     let right = pin == Pin::parse(&hash).unwrap();

@@ -145,17 +145,6 @@ pub fn load_source(config: &Config, updater: &mut Updater, source: Source) -> Re
     Ok(Loaded { eyes, in_use, compatible: Vec::new(), threshold, trial: None })
 }
 
-/// Which models, in a few words: "sface, configured", or "compact, bundle \"spring\" in slot A".
-#[must_use]
-pub fn described(in_use: &ModelsInUse) -> String {
-    let slot = match in_use.from {
-        ModelsFrom::Configured => return format!("{}, configured", in_use.embedder),
-        ModelsFrom::SlotA => "A",
-        ModelsFrom::SlotB => "B",
-    };
-    format!("{}, bundle \"{}\" in slot {slot}", in_use.embedder, in_use.name)
-}
-
 /// The models of a bundle whose files lie in `folder`. A fiducials net that the configuration asks for comes from the bundle, or else from the
 /// configured folder: no bundle takes the head turn away.
 ///

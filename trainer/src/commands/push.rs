@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use facelatch_shared::person::SubjectId;
-use facelatch_shared::protocol::update::{
-    ModelsFrom, PushError, TrialStatus, UpdateRequest, UpdateStage, UpdateStatus, push,
-};
+use facelatch_shared::protocol::told::Commands;
+use facelatch_shared::protocol::update::{PushError, UpdateRequest, UpdateStage, UpdateStatus, push};
 use facelatch_shared::protocol::{PAGE, PersonRow, RefusedKind, Request, Response};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -201,59 +200,14 @@ fn left_behind_of(door: &mut RemoteDoor) -> Result<Vec<PersonRow>, Failure> {
 
 /// Four lines: what decides, what is under way, how the last trial ended, whom the door trusts.
 fn shown(status: &UpdateStatus) -> String {
-    let models = &status.models;
-    let place = match models.from {
-        ModelsFrom::Configured => "as configured",
-        ModelsFrom::SlotA => "in slot A",
-        ModelsFrom::SlotB => "in slot B",
-    };
-    let name = if models.name.is_empty() { String::new() } else { format!(", bundle \"{}\"", models.name) };
-    let update = match &status.stage {
-        UpdateStage::Idle => "none under way".into(),
-        UpdateStage::Receiving { id, offset, .. } => {
-            format!("{id}: {offset} bytes are here; `facelatch push` goes on")
-        }
-        UpdateStage::Staged { id } => format!("{id}: whole and verified; push it again to make it ready"),
-        UpdateStage::Preparing { id, done, of } => {
-            format!("{id}: is made ready, {done} chips embedded, {of} of people")
-        }
-        UpdateStage::Unfit { id, why } => format!("{id}: DOES NOT FIT: {why}"),
-        UpdateStage::Ready { id, carried, understood, left_behind } => format!(
-            "{id}: ready; {carried} carried over, {understood} understood, {left_behind} to be enrolled again: `facelatch update activate`"
-        ),
-        UpdateStage::Waiting { id } => format!("{id}: is activated as soon as nobody stands at the door"),
-        UpdateStage::Trial(trial) => shown_trial(trial),
-        UpdateStage::Installing { id } => {
-            format!("{id}: is written into the other slot; the board starts anew then")
-        }
-        _ => "unknown to this program".into(),
-    };
-    let last = status.last.map_or(String::new(), |outcome| format!("last     trial: {}\n", outcome.word()));
-    let trust = match status.root_version {
-        Some(version) => format!("root document {version}, bundles above counter {}", status.counter_floor),
-        None => "NOBODY: `facelatch update trust FILE`".into(),
-    };
-    let system = status.system.as_ref().map_or(String::new(), |system| format!("system   {system}\n"));
-    format!("models   {} {place}{name}\n{system}update   {update}\n{last}trusts   {trust}\n", models.embedder)
+    status.told(&COMMANDS).to_string()
 }
 
-fn shown_trial(trial: &TrialStatus) -> String {
-    let p95 = trial
-        .p95_us
-        .map_or_else(|| "not measured yet".into(), |us| format!("{:.1} ms", f64::from(us) / 1000.0));
-    format!(
-        "{}: on trial for {} s more, start {} of {}; {} faces, p95 {p95} of {:.1} ms; of {} known to either, {} to the former models alone, {} to these alone",
-        trial.id,
-        trial.seconds_left,
-        trial.starts,
-        trial.max_starts,
-        trial.probes,
-        f64::from(trial.max_p95_us) / 1000.0,
-        trial.known,
-        trial.only_former,
-        trial.only_new,
-    )
-}
+const COMMANDS: Commands = Commands {
+    again: "facelatch push FILE",
+    activate: "facelatch update activate",
+    trust: "facelatch update trust FILE",
+};
 
 /// Hidden without a terminal.
 fn bar(size: u64) -> ProgressBar {
