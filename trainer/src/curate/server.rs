@@ -1,13 +1,16 @@
 //! The reviewers' page: one HTTP server on this machine, the page inside the program.
 
 use std::io::Read as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops;
+use oxhttp::model::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use oxhttp::model::{Body, HeaderValue, Method, Request, Response, StatusCode};
+use oxhttp::{ListeningServer, Server};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::review::{Desk, Marks, now_ms};
 use super::sources::Reader;
@@ -55,57 +58,53 @@ impl Site {
         Self { inner: Mutex::new((store, desk)), reader }
     }
 
-    /// The store again.
-    #[must_use]
-    pub fn into_store(self) -> Store {
-        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    /// Answers requests at `address` from now on, each browser's connections in threads of their own.
+    ///
+    /// # Errors
+    /// Nothing can listen there.
+    pub fn serve(self: &Arc<Self>, address: SocketAddr) -> std::io::Result<ListeningServer> {
+        let site = Arc::clone(self);
+        let respond = move |request: &mut Request<Body>| {
+            let (status, kind, body) = site.answer(request);
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+            // Pictures of people: kept in no cache. The page loads nothing from elsewhere.
+            for (name, value) in [
+                (CONTENT_TYPE, kind),
+                (CACHE_CONTROL, "no-store"),
+                (CONTENT_SECURITY_POLICY, "default-src 'self' 'unsafe-inline'"),
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ] {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            response
+        };
+        Server::new(respond).bind(address).with_max_concurrent_connections(CONNECTIONS).spawn()
     }
 
-    /// Answers requests until the process ends or `server` is unblocked.
-    pub fn serve(&self, server: &Server, threads: usize) {
-        std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
-                scope.spawn(|| {
-                    while let Ok(mut request) = server.recv() {
-                        let (status, kind, body) = self.answer(&mut request);
-                        let mut response = Response::from_data(body).with_status_code(status);
-                        // Pictures of people: kept in no cache. The page loads nothing from elsewhere.
-                        for (name, value) in [
-                            ("Content-Type", kind),
-                            ("Cache-Control", "no-store"),
-                            ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'"),
-                            ("X-Content-Type-Options", "nosniff"),
-                        ] {
-                            if let Ok(header) = Header::from_bytes(name, value) {
-                                response.add_header(header);
-                            }
-                        }
-                        // Whoever has gone needs no answer.
-                        drop(request.respond(response));
-                    }
-                });
-            }
-        });
+    /// Does something with the store while no request is answered.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Store, &mut Desk) -> T) -> T {
+        let (store, desk) = &mut *self.lock();
+        act(store, desk)
     }
 
     fn lock(&self) -> MutexGuard<'_, (Store, Desk)> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, request: &mut Request) -> Answer {
-        let url = request.url().to_owned();
-        let path = url.split('?').next().unwrap_or("");
-        let result = match (request.method(), path) {
-            (Method::Get, "/") => Ok((200, "text/html; charset=utf-8", PAGE.as_bytes().to_vec())),
-            (Method::Get, path) if path.starts_with("/picture/") => self.picture(path),
-            (Method::Post, "/next" | "/mark" | "/undo") => {
+    fn answer(&self, request: &mut Request<Body>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let result = match (request.method(), path.as_str()) {
+            (&Method::GET, "/") => Ok((200, "text/html; charset=utf-8", PAGE.as_bytes().to_vec())),
+            (&Method::GET, path) if path.starts_with("/picture/") => self.picture(path),
+            (&Method::POST, path @ ("/next" | "/mark" | "/undo")) => {
                 // What other pages may send without being asked for leave is not of this kind.
-                let kind = request.headers().iter().find(|h| h.field.equiv("Content-Type"));
-                if kind.is_none_or(|h| !h.value.as_str().starts_with("application/json")) {
+                let kind = request.headers().get(CONTENT_TYPE);
+                if kind.is_none_or(|kind| !kind.as_bytes().starts_with(b"application/json")) {
                     Err((415, "Content-Type must be application/json".to_owned()))
                 } else {
                     let mut body = Vec::new();
-                    match request.as_reader().take(1 << 20).read_to_end(&mut body) {
+                    match request.body_mut().take(1 << 20).read_to_end(&mut body) {
                         Ok(_) => self.act(path, &body),
                         Err(error) => Err((400, error.to_string())),
                     }
@@ -221,3 +220,6 @@ fn state(
         "block": block,
     }))
 }
+
+/// A browser opens six; each has a thread.
+const CONNECTIONS: usize = 64;

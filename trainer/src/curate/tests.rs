@@ -1,8 +1,10 @@
 //! All stages in a row on made-up people: killed at every write they end alike; the page in a real browser.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use facelatch_shared::align::CANONICAL_112;
 use facelatch_shared::detection::{BoxPx, Detection, Faces, Landmarks5, Point};
@@ -224,46 +226,39 @@ fn the_pages_in_a_real_browser() {
     let store = Store::open(&dir.path().join("work")).unwrap();
     let desk = Desk::open(&store, Rules::of(Stage::Review), false).unwrap();
     let shown = desk.pictures(&store, (0, 0)).unwrap().len();
-    let (block, store) = page(browser, dir.path(), store, desk);
-    let Some(block) = block else { return };
+    let reader = Reader::open(&store.sources().unwrap()).unwrap();
+    let site = Arc::new(Site::new(store, desk, reader));
+    let address = free_address();
+    let _server = site.serve(address).unwrap();
+    let block = page(browser, dir.path(), address);
     assert!(block.contains("person 0 · block 1") && block.contains("0 of 3 decided"), "{block}");
     assert!(block.contains("100.0 % right: accepted (limit 95 %)"), "{block}");
     // What the page counts are pictures that have come, not those it has asked for.
     assert!(shown >= 5 && block.contains(&format!("data-shown=\"{shown}\"")), "{shown} pictures: {block}");
-    let mut desk = Desk::open(&store, Rules::of(Stage::Review), false).unwrap();
-    for person in 0..3 {
-        let marks = Marks { wrong: vec![], refused: false, seconds: 1.0, at_ms: 1 };
-        desk.mark(&store, "ann", (person, 0), &marks).unwrap();
-    }
-    let (Some(done), _) = page(browser, dir.path(), store, desk) else { return };
+    site.with(|store, desk| {
+        for person in 0..3 {
+            let marks = Marks { wrong: vec![], refused: false, seconds: 1.0, at_ms: 1 };
+            desk.mark(store, "ann", (person, 0), &marks).unwrap();
+        }
+    });
+    let done = page(browser, dir.path(), address);
     assert!(done.contains("3 of 3 decided") && done.contains("facelatch curate review --finish"), "{done}");
 }
 
-/// What the page is like once it has loaded; `None`, with the reason said, where the browser does not come to that: on a busy machine it
-/// sometimes waits for ever.
-fn page(browser: &str, dir: &Path, store: Store, desk: Desk) -> (Option<String>, Store) {
-    let reader = Reader::open(&store.sources().unwrap()).unwrap();
-    let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/?reviewer=ann", server.server_addr());
-    let site = Site::new(store, desk, reader);
-    let load = |tried: u32| {
-        let out = Command::new("timeout")
-            .args(["20", browser])
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
-            .arg(format!("--user-data-dir={}", dir.join(format!("profile{tried}")).display()))
-            .arg(&url)
-            .output()
-            .unwrap();
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
-    };
-    let dom = std::thread::scope(|scope| {
-        scope.spawn(|| site.serve(&server, 1));
-        let dom = (0..2).find_map(load);
-        server.unblock();
-        dom
-    });
-    if dom.is_none() {
-        println!("skipped: review page: Chromium did not load it within twice 20 s");
-    }
-    (dom, site.into_store())
+/// What the page is like once it has loaded.
+fn page(browser: &str, dir: &Path, address: SocketAddr) -> String {
+    let out = Command::new("timeout")
+        .args(["120", browser])
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", dir.join("profile").display()))
+        .arg(format!("http://{address}/?reviewer=ann"))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{:?}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Where nothing listens at the moment.
+pub(super) fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

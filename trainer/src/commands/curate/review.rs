@@ -1,8 +1,8 @@
 //! `facelatch curate verify` and `review`: the local page and what ends the stage.
 
-use tiny_http::Server;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::stages::threads;
 use super::{WorkArgs, failed, print_done};
 use crate::cli::{Failure, FailureKind};
 use crate::curate::Stage;
@@ -24,7 +24,7 @@ pub(super) struct Args {
     work: WorkArgs,
     /// Address of the page; anybody who reaches it sees the pictures
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
-    listen: String,
+    listen: SocketAddr,
     /// Pictures a block
     #[arg(long, value_name = "N", default_value_t = 200)]
     size: usize,
@@ -66,18 +66,17 @@ pub(super) fn run(args: &Args, stage: Stage) -> Result<(), Failure> {
         return print_done(&store, stage, &state);
     }
     let reader = Reader::open(&store.sources()?).map_err(failed)?;
-    let server = Server::http(&args.listen).map_err(|e| {
+    let (made, needed) = desk.progress();
+    let server = Arc::new(Site::new(store, desk, reader)).serve(args.listen).map_err(|e| {
         failed(format!("cannot listen on {}: {e}", args.listen)).hint("choose another --listen")
     })?;
-    let (made, needed) = desk.progress();
-    println!("{} of {needed} decisions are left; open http://{}/", needed - made, server.server_addr());
-    if let Some(address) = server.server_addr().to_ip()
-        && !address.ip().is_loopback()
-    {
+    println!("{} of {needed} decisions are left; open http://{}/", needed - made, args.listen);
+    if !args.listen.ip().is_loopback() {
         eprintln!(
-            "warning: the page has no password and no encryption; whoever reaches {address} sees the pictures"
+            "warning: the page has no password and no encryption; whoever reaches {} sees the pictures",
+            args.listen
         );
     }
-    Site::new(store, desk, reader).serve(&server, threads(None));
+    server.join().map_err(failed)?;
     Ok(())
 }

@@ -1,14 +1,17 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::sync::Mutex;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use image::{Rgb, RgbImage};
-use tiny_http::{Header, Response, Server};
+use oxhttp::Server;
+use oxhttp::model::{Body, Request, Response};
 
 use super::journal::{FILE, Licences};
 use super::web::{Answer, Client};
 use super::*;
+use crate::curate::tests::free_address;
 use crate::progress::Silent;
 
 /// A clock that only waiting moves.
@@ -85,65 +88,58 @@ fn outcomes(out: &Path) -> BTreeMap<String, String> {
     rows.map(|(_, row)| (row[0].rsplit('/').next().unwrap().to_owned(), row[3].clone())).collect()
 }
 
-/// Serves both hosts of the test until the test ends; notes every path.
-fn serve(server: &Server, other: &str, asked: &Mutex<Vec<String>>, rules: &str) {
-    let header = |name: &str, value: &str| Header::from_bytes(name, value).unwrap();
-    let (mut busy, mut held) = (0, Vec::new());
-    while let Ok(request) = server.recv() {
-        let path = request.url().to_owned();
-        asked.lock().unwrap().push(path.clone());
-        let (status, body) = match path.as_str() {
-            "/robots.txt" => (200, rules.as_bytes().to_vec()),
-            "/ok.png" | "/elsewhere.png" => (200, picture(1)),
-            "/page.png" => (200, b"<html>not found</html>".to_vec()),
-            "/big.png" => (200, vec![7; 300_000]),
-            "/moved.png" | "/away.png" | "/round.png" => (302, vec![]),
+/// One host of the test: answers from now on, and notes every path.
+fn serve(address: SocketAddr, other: SocketAddr, rules: &'static str) -> Arc<Mutex<Vec<String>>> {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&asked);
+    let answer = move |request: &mut Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let mut asked = noted.lock().unwrap();
+        asked.push(path.clone());
+        let before = asked.iter().filter(|asked| **asked == path).count() - 1;
+        drop(asked);
+        let moved = |to: String| (302, vec![], Some(("Location", to)));
+        let (status, body, header) = match path.as_str() {
+            "/robots.txt" => (200, rules.as_bytes().to_vec(), None),
+            "/ok.png" | "/elsewhere.png" => (200, picture(1), None),
+            "/page.png" => (200, b"<html>not found</html>".to_vec(), None),
+            "/big.png" => (200, vec![7; 300_000], None),
+            "/moved.png" => moved("ok.png".into()),
+            "/away.png" => moved(format!("http://{other}/elsewhere.png")),
+            "/round.png" => moved("/round.png".into()),
             "/slow.png" => {
-                held.push(request);
-                continue;
+                std::thread::sleep(Duration::from_secs(60));
+                (200, picture(2), None)
             }
-            "/busy.png" => {
-                busy += 1;
-                if busy == 1 { (503, vec![]) } else { (200, picture(3)) }
-            }
-            _ => (404, vec![]),
+            "/busy.png" if before == 0 => (503, vec![], Some(("Retry-After", "33".into()))),
+            "/busy.png" => (200, picture(3), None),
+            _ => (404, vec![], None),
         };
-        let mut response = Response::from_data(body).with_status_code(status);
-        match path.as_str() {
-            "/moved.png" => response.add_header(header("Location", "ok.png")),
-            "/away.png" => response.add_header(header("Location", &format!("{other}/elsewhere.png"))),
-            "/round.png" => response.add_header(header("Location", "/round.png")),
-            "/busy.png" => response.add_header(header("Retry-After", "33")),
-            _ => {}
-        }
-        request.respond(response).unwrap();
-    }
+        let response = Response::builder().status(status);
+        let response = header.into_iter().fold(response, |made, (name, value)| made.header(name, value));
+        response.body(Body::from(body)).unwrap()
+    };
+    Server::new(answer).bind(address).spawn().unwrap();
+    asked
 }
 
 #[test]
 fn a_real_server_is_asked_politely_and_what_it_gives_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
-    let (here, there) = (Server::http("127.0.0.1:0").unwrap(), Server::http("127.0.0.1:0").unwrap());
-    let base = format!("http://{}", here.server_addr());
-    let other = format!("http://{}", there.server_addr());
+    let (here, there) = (free_address(), free_address());
+    let base = format!("http://{here}");
     let names = ["ok", "page", "big", "moved", "away", "round", "slow", "busy", "none", "secret"];
     let rows: String = names.iter().map(|name| format!("{base}/{name}.png,Ann Lee,CC BY 4.0\n")).collect();
     let list = list(dir.path(), &format!("{rows}no address,Ann Lee,\n"));
-    let (asked, asked_there) = (Mutex::default(), Mutex::default());
     let clock = Made::default();
     // Time is made up, but for how long the client waits for a slow answer.
     let client = Client::new("facelatch-test", Duration::from_secs(2), false);
     let mut web = Noted::new(client, &clock);
     let out = dir.path().join("out");
     let options = Options { pause_ms: 1000, retries: 1, largest: 200_000 };
-    let found = std::thread::scope(|scope| {
-        scope.spawn(|| serve(&here, &other, &asked, "User-agent: *\nDisallow: /secret\nCrawl-delay: 5"));
-        scope.spawn(|| serve(&there, &base, &asked_there, "User-agent: facelatch\nDisallow: /else"));
-        let found = run(&list, &out, &options, (&mut web, &clock), &Silent);
-        here.unblock();
-        there.unblock();
-        found.unwrap()
-    });
+    let asked = serve(here, there, "User-agent: *\nDisallow: /secret\nCrawl-delay: 5");
+    let asked_there = serve(there, here, "User-agent: facelatch\nDisallow: /else");
+    let found = run(&list, &out, &options, (&mut web, &clock), &Silent).unwrap();
     let outcomes = outcomes(&out);
     let of = |name: &str| outcomes[name].as_str();
     assert_eq!([of("ok.png"), of("moved.png"), of("busy.png")], ["kept"; 3]);
