@@ -3,29 +3,27 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use facelatch_shared::access::{Authority, Consent, Rights};
+use facelatch_shared::access::{Consent, Rights};
 use facelatch_shared::decision::DecisionRule;
 use facelatch_shared::embedding::ModelBinding;
 use facelatch_shared::event::EventKind;
 use facelatch_shared::gallery::{Change, MatchReport};
 use facelatch_shared::observation::{Observation, StageTimings};
 use facelatch_shared::person::Name;
-use facelatch_shared::protocol::{
-    Handler, Liveness, RefusedKind, Request, Response, RightsChange, Rules, Status, ThresholdFrom,
-};
+use facelatch_shared::protocol::Response;
 use facelatch_shared::quality::{Quality, Unusable};
 use facelatch_shared::remote::{LinkRequest, LinkRole};
 use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::time::Millis;
 
 mod models;
+mod requests;
 mod workstations;
 
 pub use workstations::{Desk, Views};
 
 use crate::access::{ThresholdInForce, ThresholdSource, Timekeeper};
 use crate::clock::Clock;
-use crate::control::answer;
 use crate::display::{Display, DisplayError, Preview, Screen};
 use crate::event_log::EventLog;
 use crate::inputs::keypad::Keypad;
@@ -34,8 +32,7 @@ use crate::lock::Lock;
 use crate::metrics::{Counters, Gauges, resident_bytes};
 use crate::people::People;
 use crate::pipeline::look_up;
-use crate::session::{Action, Actions, EnrolOrder, Input, Session, called_after};
-use crate::transfer;
+use crate::session::{Action, Actions, Input, Session, called_after};
 use crate::update::keep::ChipsKept;
 use crate::update::live::Extras;
 use crate::update::trial::Meter;
@@ -308,7 +305,8 @@ impl Door {
         &self.parts.people
     }
 
-    /// Who is enrolled, to be changed for other models. Names, states and rights are changed by [`Handler::handle`].
+    /// Who is enrolled, to be changed for other models. Names, states and rights are changed by
+    /// [`Handler::handle`](facelatch_shared::protocol::Handler::handle).
     pub(crate) const fn people_mut(&mut self) -> &mut People {
         &mut self.parts.people
     }
@@ -451,32 +449,6 @@ impl Door {
         }
     }
 
-    fn enrol(&mut self, name: Name, agreed: bool) -> Response {
-        let order = EnrolOrder { name: Some(name), by: Authority::CommandLine, agreed };
-        self.step(Input::StartEnrol(order));
-        Response::Enrolment(self.parts.session.enrolment())
-    }
-
-    fn rules(&self) -> Rules {
-        let source = match self.in_force.chosen {
-            Some(chosen) => ThresholdFrom::Table {
-                fmr: chosen.point.fmr,
-                rate: chosen.rate(),
-                as_configured: chosen.in_table,
-            },
-            None if self.parts.threshold.is_configured() => ThresholdFrom::Configured,
-            None => ThresholdFrom::Model,
-        };
-        Rules {
-            threshold: self.in_force.threshold,
-            source,
-            templates: u32::try_from(self.parts.people.templates_of(self.parts.binding)).unwrap_or(u32::MAX),
-            local: self.parts.session.local_time(),
-            barred: self.parts.session.is_barred(),
-            liveness: if self.parts.session.asks_for_turns() { Liveness::Challenge } else { Liveness::Off },
-        }
-    }
-
     fn read_contacts(&mut self) {
         match self.parts.inputs.read() {
             Ok(contacts) => {
@@ -516,88 +488,6 @@ impl Door {
             }
             Err(_) => {}
         }
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            version: version(),
-            uptime_s: self.parts.clock.now().since(self.started) / 1000,
-            door: self.parts.name.clone(),
-            people: u32::try_from(self.parts.people.len()).unwrap_or(u32::MAX),
-            frames: self.counters.frames,
-            dropped: self.counters.dropped,
-            camera_ok: self.parts.session.camera_ok(),
-            released: self.parts.session.is_released(),
-        }
-    }
-}
-
-impl Handler for Door {
-    fn handle(&mut self, request: Request) -> Response {
-        let response = match request {
-            Request::Status => Response::Status(self.status()),
-            Request::Enrol { .. } | Request::EnrolAgreed { .. } if !self.parts.session.camera_ok() => {
-                Response::refused(
-                    RefusedKind::Busy,
-                    "the camera gives no pictures: look at `facelatchd status`",
-                )
-            }
-            Request::Enrol { .. } | Request::EnrolAgreed { .. } if self.parts.session.is_enrolling() => {
-                Response::refused(RefusedKind::Busy, "an enrolment is under way: wait for it, or call it off")
-            }
-            Request::EnrolAgreed { .. } if self.parts.session.consent_text().is_none() => Response::refused(
-                RefusedKind::Invalid,
-                "this door asks for no consent: name the version of your text in enrol.consent",
-            ),
-            Request::Enrol { name } => self.enrol(name, false),
-            Request::EnrolAgreed { name } => self.enrol(name, true),
-            Request::EnrolProgress => Response::Enrolment(self.parts.session.enrolment()),
-            Request::CancelEnrol => {
-                self.step(Input::CancelEnrol);
-                Response::Enrolment(self.parts.session.enrolment())
-            }
-            Request::Link(request) => self.link_request(request),
-            Request::Rules => Response::Rules(self.rules()),
-            Request::Unbar => {
-                self.step(Input::LiftBar(Authority::CommandLine));
-                Response::Done
-            }
-            Request::AcceptClock => {
-                self.parts.keeper.accept(self.parts.clock.unix());
-                self.log(EventKind::ClockAccepted);
-                self.read_world();
-                Response::Done
-            }
-            Request::SetRights { change: RightsChange { schedule: Some(Some(name)), .. }, .. }
-                if !self.parts.session.calendar().knows(&name) =>
-            {
-                let what = format!(
-                    "this door has no schedule `{name}`: add it to [access.schedules] and restart it"
-                );
-                Response::refused(RefusedKind::Invalid, &what)
-            }
-            changing @ (Request::SetRights { .. }
-            | Request::SetState { .. }
-            | Request::Erase { .. }
-            | Request::Rename { .. }) => {
-                let response =
-                    answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, changing);
-                self.follow_gallery();
-                self.step(Input::PeopleChanged);
-                response
-            }
-            Request::Transfer(request) => {
-                let deciding = Some((self.parts.binding, self.in_force.threshold));
-                let Parts { people, log, clock, .. } = &mut self.parts;
-                let response = transfer::answer(people, log, &**clock, deciding, request);
-                self.follow_gallery();
-                self.step(Input::PeopleChanged);
-                response
-            }
-            other => answer(&mut self.parts.people, &mut self.parts.log, &*self.parts.clock, other),
-        };
-        self.show();
-        response
     }
 }
 

@@ -33,7 +33,7 @@ def picture(width, height):
     return values.astype(np.float32)[None]
 
 
-def session(path, width, height):
+def session(path, width, height, fast=False):
     model = onnx.load(path)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     used = {name for node in model.graph.node for name in node.input}
@@ -57,8 +57,9 @@ def session(path, width, height):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    # No fusion that could round otherwise than the file says.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not fast:
+        # No fusion that could round otherwise than the file says.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
