@@ -326,7 +326,9 @@ impl Door {
     /// Whether nobody stands there and nothing is under way, as far as the panel tells.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let quiet = matches!(self.screen(), Screen::Idle { .. } | Screen::Barred | Screen::Service(_));
+        // A pairing code on the panel is nobody before the camera.
+        let screen = self.parts.session.screen(self.parts.clock.now());
+        let quiet = matches!(screen, Screen::Idle { .. } | Screen::Barred | Screen::Service(_));
         quiet && !self.parts.session.is_released() && !self.parts.session.is_enrolling()
     }
 

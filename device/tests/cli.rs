@@ -14,6 +14,7 @@ use facelatch_shared::embedding::{DIM, Embedding, ModelBinding, Template};
 use facelatch_shared::event::{EnrolFailure, EventKind};
 use facelatch_shared::person::{Name, SubjectId};
 use facelatch_shared::protocol::{Enrolment, Liveness, Request, Response, Rules, Status, ThresholdFrom};
+use facelatch_shared::remote::{LinkRequest, LinkResponse, LinkRole, PeerId, PeerRow};
 use facelatch_shared::score::Threshold;
 use facelatch_shared::time::{Millis, UnixMs};
 
@@ -332,6 +333,7 @@ fn serve(
     let session = std::thread::spawn(move || {
         let clock = SystemClock::new();
         let (mut script, mut cancelled) = (script.into_iter(), false);
+        let mut codes = 0;
         for message in messages {
             let response = match message.request.clone() {
                 Request::Status => Response::Status(Status {
@@ -361,12 +363,45 @@ fn serve(
                     Response::Enrolment(Enrolment::Failed(EnrolFailure::Cancelled))
                 }
                 Request::EnrolProgress => Response::Enrolment(script.next().unwrap_or(Enrolment::None)),
+                Request::Link(LinkRequest::OpenPairing { role }) => {
+                    assert_eq!(role, LinkRole::Administrator);
+                    codes += 1;
+                    let code = heapless::String::try_from("EM7BJ-Q5JR9").unwrap();
+                    Response::Link(LinkResponse::Pairing { code, seconds: 120, port: None })
+                }
+                // Somebody has typed the code.
+                Request::Link(LinkRequest::ListPeers) => {
+                    let name = Name::new("desk").unwrap();
+                    let row = PeerRow { id: PeerId([0x8f; 4]), role: LinkRole::Administrator, name };
+                    Response::Link(LinkResponse::Peers(vec![row; codes]))
+                }
                 request => answer(&mut state.people, &mut state.log, &clock, request),
             };
             message.answer(response);
         }
     });
     (server, session)
+}
+
+#[test]
+fn only_a_new_door_offers_its_first_pairing_by_itself() {
+    let door = Door::new();
+    let (server, session) = serve(&door.state_dir(), door.state(), Vec::new());
+    let first = ["link", "pair", "--first"];
+    door.run(&first).ends(0, &["Pairing code EM7BJ-Q5JR9", "Paired: desk (8f8f8f8f)"]);
+    let again = door.run(&first).ends(0, &[]);
+    assert_eq!((again.out.as_str(), again.err.as_str()), ("", ""), "somebody is paired");
+    drop(server);
+    session.join().unwrap();
+
+    let door = Door::new().with_people(&["Ada"]);
+    let (server, session) = serve(&door.state_dir(), door.state(), Vec::new());
+    let known = door.run(&first).ends(0, &[]);
+    assert_eq!((known.out.as_str(), known.err.as_str()), ("", ""), "somebody is enrolled");
+    door.configure("[link]\nenabled = false\n");
+    door.run(&first).ends(0, &[]);
+    drop(server);
+    session.join().unwrap();
 }
 
 #[test]

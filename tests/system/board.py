@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 # Offsets at the board's GPIO chip. Line 3 is QEMU's power key.
@@ -213,6 +215,14 @@ class Board:
         return None
 
 
+def compiled(name, folder):
+    """A program of `guest`, compiled for the board into `folder`."""
+    compiler = "gcc" if os.uname().machine == "aarch64" else "aarch64-linux-gnu-gcc"
+    source, out = Path(__file__).resolve().parent / f"guest/{name}.c", folder / name
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(out), str(source)], check=True)
+    return out
+
+
 def initrd(files, modules):
     """A cpio archive ("newc", as in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst) of `files` (name to path, bytes or None
     for a folder), the tree `modules` and the console's device."""
@@ -246,6 +256,39 @@ def initrd(files, modules):
         add(name, 0o100755, data)
     add("TRAILER!!!", 0)
     return bytes(out)
+
+
+def read_png(path):
+    """Width, height and the RGB bytes of a PNG file with 8-bit colours or a palette."""
+    data = path.read_bytes()
+    at, chunks = 8, {}
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at:at + 8])
+        chunks[kind] = chunks.get(kind, b"") + data[at + 8:at + 8 + length]
+        at += length + 12
+    width, height, _, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    depth = {2: 3, 3: 1, 6: 4}[colour]
+    raw, rows, before = zlib.decompress(chunks[b"IDAT"]), [], bytes(width * depth)
+    for y in range(height):
+        kind, row = raw[y * (width * depth + 1)], bytearray(raw[y * (width * depth + 1) + 1:(y + 1) * (width * depth + 1)])
+        for x in range(len(row)):
+            left, up = row[x - depth] if x >= depth else 0, before[x]
+            corner = before[x - depth] if x >= depth else 0
+            if kind == 1:
+                row[x] = (row[x] + left) & 255
+            elif kind == 2:
+                row[x] = (row[x] + up) & 255
+            elif kind == 3:
+                row[x] = (row[x] + (left + up) // 2) & 255
+            elif kind == 4:
+                guess = left + up - corner
+                near = min((abs(guess - left), 0, left), (abs(guess - up), 1, up), (abs(guess - corner), 2, corner))[2]
+                row[x] = (row[x] + near) & 255
+        rows.append(before := bytes(row))
+    if colour == 3:
+        palette = chunks[b"PLTE"]
+        return width, height, b"".join(palette[3 * i:3 * i + 3] for row in rows for i in row)
+    return width, height, b"".join(row[i:i + 3] for row in rows for i in range(0, len(row), depth))
 
 
 def tool(name):

@@ -257,6 +257,10 @@ fn a_door_is_found_on_the_network_while_it_listens() {
     );
     let desk = Station::new();
     let known = door.pair(&desk, LinkRole::Reader);
+    // The code stood on the panel, although there is no camera.
+    let shown = std::fs::read_dir(door.folder.path().join("panel")).unwrap();
+    let shown: Vec<String> = shown.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(shown.iter().any(|name| name.ends_with("-pair.png")), "{shown:?}");
     let found = soon("the door is announced", || mine(discover(Duration::from_secs(2)).unwrap()));
     assert_eq!((found.name.as_str(), found.id.as_str()), ("Bench", &known.key.to_string()[..8]));
 }

@@ -40,6 +40,10 @@ enum Command {
         /// Show the code and return at once
         #[arg(long)]
         no_wait: bool,
+        /// Only where the door is new, with nobody paired and nobody enrolled: one code after the other, until somebody is paired or a quarter
+        /// of an hour has passed. A card's image does so at its start
+        #[arg(long, conflicts_with_all = ["role", "no_wait"])]
+        first: bool,
     },
     /// The door's own key, which workstations pin and galleries are sealed for
     Key,
@@ -86,7 +90,17 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
     }
     let mut door = Door::running(config)?;
     match args.command {
-        Command::Pair { role, no_wait } => pair(&mut door, role.into(), no_wait, args.json)?,
+        Command::Pair { first: true, .. } if config.link.enabled => pair_first(&mut door, args.json)?,
+        Command::Pair { first: true, .. } => {}
+        Command::Pair { role, no_wait, .. } => {
+            let before = peers(&mut door)?;
+            let seconds = open(&mut door, role.into(), args.json)?;
+            if !no_wait && !wait(&mut door, &before, seconds)? {
+                return Err(Failure::failed("nobody was paired while the code held").hint(
+                    "`facelatchd link pair` for another code; `facelatchd events list --last 5` says what was tried",
+                ));
+            }
+        }
         Command::List | Command::Key => show(&peers(&mut door)?, args.json)?,
         Command::Remove { id } => {
             door.order(Request::Link(LinkRequest::RemovePeer { id }))?;
@@ -96,8 +110,28 @@ pub(super) fn run(args: Args, config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn pair(door: &mut Door, role: LinkRole, no_wait: bool, json: bool) -> Result<(), Failure> {
-    let before = peers(door)?;
+/// Shows codes while the door is new.
+fn pair_first(door: &mut Door, json: bool) -> Result<(), Failure> {
+    let end = Instant::now() + FIRST_PAIRING;
+    while Instant::now() < end {
+        let before = peers(door)?;
+        let Response::Status(status) = door.ask(Request::Status)? else { return Err(unexpected()) };
+        if !before.is_empty() || status.people > 0 {
+            return Ok(());
+        }
+        let seconds = open(door, LinkRole::Administrator, json)?;
+        if wait(door, &before, seconds)? {
+            return Ok(());
+        }
+    }
+    eprintln!(
+        "Nobody was paired. `facelatchd link pair` shows another code, and so does this door's next start."
+    );
+    Ok(())
+}
+
+/// Opens the door for one pairing and shows the code; for so many seconds.
+fn open(door: &mut Door, role: LinkRole, json: bool) -> Result<u16, Failure> {
     let asked = door.ask(Request::Link(LinkRequest::OpenPairing { role }))?;
     let Response::Link(LinkResponse::Pairing { code, seconds, port }) = asked else {
         return Err(unexpected());
@@ -112,22 +146,21 @@ fn pair(door: &mut Door, role: LinkRole, no_wait: bool, json: bool) -> Result<()
             role.word()
         ))?;
     }
-    if no_wait {
-        return Ok(());
-    }
+    Ok(seconds)
+}
+
+/// Whether somebody who was not among `before` was paired in that time.
+fn wait(door: &mut Door, before: &[PeerRow], seconds: u16) -> Result<bool, Failure> {
     let end = Instant::now() + Duration::from_secs(u64::from(seconds));
-    loop {
+    while Instant::now() < end {
         std::thread::sleep(LOOK_EVERY);
         let now = peers(door)?;
         if let Some(new) = now.iter().find(|row| !before.contains(row)) {
             eprintln!("Paired: {} ({}) as {}.", new.name, new.id, new.role.word());
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            return Err(Failure::failed("nobody was paired while the code held")
-                .hint("`facelatchd link pair` for another code; `facelatchd events list --last 5` says what was tried"));
+            return Ok(true);
         }
     }
+    Ok(false)
 }
 
 fn peers(door: &mut Door) -> Result<Vec<PeerRow>, Failure> {
@@ -179,6 +212,8 @@ impl From<&PeerRow> for Shown {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a new door shows codes.
+const FIRST_PAIRING: Duration = Duration::from_secs(15 * 60);
 
 const EXAMPLES: &str = "\
 Examples:

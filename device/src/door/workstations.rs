@@ -103,6 +103,7 @@ impl Door {
                 match desk.peers.open_window(self.parts.clock.now(), role, &mut SystemEntropy) {
                     Ok(code) => {
                         self.log(EventKind::Link(LinkEvent::PairingOpened { role }));
+                        self.show();
                         let code = heapless::String::try_from(code.to_string().as_str()).unwrap_or_default();
                         let port = Some(desk.port);
                         Response::Link(LinkResponse::Pairing { code, seconds: WINDOW_S, port })

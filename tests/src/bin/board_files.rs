@@ -58,6 +58,7 @@ fn write(out: &Path, imported: &Path, photos: &Path) -> Result<(), Box<dyn Error
         load("face_recognition/obama2.jpg")?,
         load("face_recognition/biden.jpg")?,
     );
+    let guest = load("insightface/Tom_Hanks_54745.png")?;
     let both = known.at_the_door(0, 0.45, 0.25);
     for (name, scene) in [
         ("nobody", Scene::blank()),
@@ -65,6 +66,7 @@ fn write(out: &Path, imported: &Path, photos: &Path) -> Result<(), Box<dyn Error
         ("known-nearer", known.at_the_door(0, 0.6, 0.55)),
         ("again", again.at_the_door(0, 0.5, 0.5)),
         ("stranger", stranger.at_the_door(0, 0.5, 0.5)),
+        ("guest", guest.at_the_door(0, 0.35, 0.5)),
         ("two", stranger.beside(both, 0, 0.45, 0.75)),
         ("dark", known.at_the_door(0, 0.5, 0.5).dimmed(0.15)),
     ] {
