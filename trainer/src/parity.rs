@@ -471,6 +471,7 @@ fn entry(name: &str, bytes: &[u8], dir: &Path) -> Result<ManifestEntry, ParityEr
             pad_multiple_px: None,
         },
         thresholds: None,
+        measured: None,
     })
 }
 

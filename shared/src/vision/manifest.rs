@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::contract::{Family, FileHash, InputContract, ModelKind, Source};
 use super::lineage::Lineage;
+use super::measured::Measured;
 use super::thresholds::ThresholdTable;
 
 /// Name of the manifest in a model directory.
@@ -54,6 +55,9 @@ pub struct ManifestEntry {
     /// Which similarity a false-match rate asks for, from a calibration split; embedders only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<ThresholdTable>,
+    /// How good and how fast it was; embedders only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
 }
 
 impl Manifest {
@@ -181,9 +185,13 @@ impl ManifestEntry {
         if self.kind == ModelKind::Detector && self.thresholds.is_some() {
             return Some("`thresholds` belongs to embedders");
         }
+        if self.kind != ModelKind::Embedder && self.measured.is_some() {
+            return Some("`measured` belongs to embedders");
+        }
         (self.contract.fault(self.kind))
             .or_else(|| self.thresholds.as_ref().and_then(ThresholdTable::fault))
             .or_else(|| self.lineage.as_ref().and_then(Lineage::fault))
+            .or_else(|| self.measured.as_ref().and_then(Measured::fault))
     }
 }
 
@@ -313,6 +321,7 @@ mod tests {
                 pad_multiple_px: None,
             },
             thresholds: Some(super::super::thresholds::tests::table()),
+            measured: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod lineage;
+pub mod measured;
 pub mod manifest;
 pub mod thresholds;
 pub mod error;

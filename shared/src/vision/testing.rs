@@ -47,6 +47,7 @@ pub(super) fn entry(name: &str, bytes: &[u8]) -> ManifestEntry {
             pad_multiple_px: None,
         },
         thresholds: None,
+        measured: None,
     }
 }
 

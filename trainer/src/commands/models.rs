@@ -224,6 +224,7 @@ fn described(args: &FileArgs, file: &Path) -> Result<Preset, Failure> {
         },
         contract,
         thresholds: None,
+        measured: None,
         golden: Vec::new(),
     })
 }
@@ -329,6 +330,7 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
             entry.lineage.as_ref().map_or_else(|| "not stated".into(), |l| l.allows.to_string()),
         );
     }
+    print_choice(&manifest, &args.models);
     for entry in &manifest.models {
         let Some(lineage) = &entry.lineage else { continue };
         println!("\n{} ({}) learnt from", entry.name, lineage.allows);
@@ -340,6 +342,31 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The embedders side by side: what one chooses by.
+fn print_choice(manifest: &Manifest, dir: &Path) {
+    let measured: Vec<_> =
+        manifest.models.iter().filter_map(|e| e.measured.as_ref().map(|m| (e, m))).collect();
+    if measured.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:<16} {:>13} {:>24} {:>14} {:>8}",
+        "EMBEDDER", "VIEW 1, %", "TAR AT FAR 1E-3, %", "TIME, OF SFACE", "FILE, MB"
+    );
+    for (entry, m) in measured {
+        let [low, high] = m.tar_interval;
+        let bytes = std::fs::metadata(dir.join(&entry.file)).map_or(0, |file| file.len());
+        println!(
+            "{:<16} {:>13} {:>24} {:>14} {:>8}",
+            entry.name,
+            format!("{:.1} ± {:.1}", m.view1, m.view1_std),
+            format!("{:.1} ({low:.1} - {high:.1})", m.tar),
+            format!("{:.0} %", 100.0 * m.time),
+            format!("{:.1}", bytes as f64 / 1e6),
+        );
+    }
 }
 
 fn check(args: &DirArgs) -> Result<(), Failure> {
@@ -394,6 +421,7 @@ fn entry_json(entry: &ManifestEntry) -> serde_json::Value {
         },
         "contract": entry.contract,
         "thresholds": entry.thresholds,
+        "measured": entry.measured,
     })
 }
 

@@ -375,6 +375,7 @@ mod tests {
             default_threshold: None,
             threshold_note: None,
             thresholds: None,
+            measured: None,
             source: Source { package: "t".into(), version: "0".into(), path: "t".into(), sha256 },
             contract: InputContract {
                 width_px: 320,

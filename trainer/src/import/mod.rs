@@ -88,6 +88,7 @@ pub fn import(job: &Job, out: &Path) -> Result<Imported, ImportError> {
         source: Source { sha256: hash, ..preset.source.clone() },
         contract: preset.contract,
         thresholds: preset.thresholds.clone(),
+        measured: preset.measured.clone(),
     };
     manifest.upsert(entry.clone());
     toml::to_string(&manifest)

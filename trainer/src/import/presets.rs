@@ -2,6 +2,7 @@
 
 use facelatch_shared::vision::contract::{Family, InputContract, ModelKind, Source};
 use facelatch_shared::vision::lineage::Lineage;
+use facelatch_shared::vision::measured::Measured;
 use facelatch_shared::vision::thresholds::ThresholdTable;
 use serde::Deserialize;
 
@@ -33,6 +34,9 @@ pub struct Preset {
     /// Which similarity a false-match rate asks for.
     #[serde(default)]
     pub thresholds: Option<ThresholdTable>,
+    /// How good and how fast it was.
+    #[serde(default)]
+    pub measured: Option<Measured>,
     /// What onnxruntime answered for the unchanged file on the fixed picture, one entry an output.
     #[serde(default)]
     pub golden: Vec<Golden>,

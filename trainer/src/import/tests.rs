@@ -110,6 +110,7 @@ impl Bench {
             source,
             contract,
             thresholds: None,
+            measured: None,
             golden: vec![],
         };
         Job { preset, file, hash_known: true }

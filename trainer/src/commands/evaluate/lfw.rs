@@ -260,6 +260,7 @@ pub(super) mod tests {
                 source: preset.source,
                 contract: preset.contract,
                 thresholds: preset.thresholds,
+                measured: preset.measured,
             }
         })
     }
