@@ -40,6 +40,7 @@ fn pack(folder: &Path) -> (PathBuf, Layout, VerityRoot) {
         root: &root,
         version: "1.2.3",
         options: "",
+        wifi: Some("country=DE\n".into()),
     };
     let boot = pack_boot(&boot_file, folder, Board::GenericArm64, 1_700_000_000, &files).unwrap();
     let layout = Layout::new(boot, root.bytes, MIB);

@@ -11,7 +11,7 @@ use super::keys::{DAY_MS, now};
 use crate::bundle::SystemBundle;
 use crate::bundle::keyfile::{read_root, read_secret, write_whole};
 use crate::cli::{Failure, FailureKind};
-use crate::image::{Board, ImageError, Recipe, build, disk::MIB, signature};
+use crate::image::{Board, ImageError, Recipe, build, disk::MIB, signature, wifi::Wifi};
 use crate::progress::Bar;
 
 /// Arguments of `facelatch image`.
@@ -55,6 +55,9 @@ struct BuildArgs {
     /// Sign with this key at once; repeat for each
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
+    /// The wireless network that the door joins: a file with ssid, passphrase and country. It comes onto the boot partition, in clear
+    #[arg(long, value_name = "FILE")]
+    wifi: Option<PathBuf>,
     /// How the firmware is called
     #[arg(long, value_name = "TEXT", default_value = env!("CARGO_PKG_VERSION"))]
     firmware_version: String,
@@ -143,6 +146,7 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
         models: args.models.clone(),
         config: args.config.clone(),
         trust: args.root.clone(),
+        wifi: args.wifi.as_deref().map(Wifi::load).transpose()?,
         version: args.firmware_version.clone(),
         epoch: epoch()?,
         spare: args.spare_mib * MIB,
@@ -152,7 +156,7 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
         system: args.bundle.is_some(),
     };
     if !cached(args.refresh) {
-        eprintln!("fetching Debian's packages for the board (65 MB, once)");
+        eprintln!("fetching Debian's packages for the board (75 MB, once)");
     }
     let built = build(&recipe, &cache(), args.refresh, &args.output, &Bar::new())?;
     if !keys.is_empty() {
@@ -223,7 +227,7 @@ fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     std::env::var_os("XDG_CACHE_HOME")
         .map_or_else(|| home.join(".cache"), PathBuf::from)
-        .join("facelatch/image-1")
+        .join("facelatch/image-2")
 }
 
 fn cached(refresh: bool) -> bool {

@@ -1,5 +1,6 @@
 //! The whole build, step by step.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use facelatch_shared::bundle::{NUMBER_MARK, SLOT_MARK};
@@ -8,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::disk::{BootFiles, Layout, assemble, entry, pack_boot, pack_root};
 use super::packages::Packages;
 use super::root::Contents;
+use super::wifi::Wifi;
 use super::{Board, ImageError, initrd, root, tools};
 use crate::progress::Progress;
 
@@ -24,6 +26,8 @@ pub struct Recipe {
     pub config: Option<PathBuf>,
     /// The root document that the door trusts.
     pub trust: Option<PathBuf>,
+    /// The wireless network that it joins.
+    pub wifi: Option<Wifi>,
     /// Shown by boot loader and system.
     pub version: String,
     /// Seconds since 1970: the time of every file.
@@ -116,6 +120,7 @@ pub fn build(
         config: config.as_deref(),
         trust: trust.as_deref(),
         version: &recipe.version,
+        wifi: recipe.wifi.is_some(),
         console: recipe.console,
         extra: recipe.extra.as_deref(),
     };
@@ -135,6 +140,7 @@ pub fn build(
         root: &verity,
         version: &recipe.version,
         options: &recipe.options,
+        wifi: recipe.wifi.as_ref().map(Wifi::supplicant),
     };
     let boot_file = work.0.join("boot.fat");
     let read = |path: &Path| std::fs::read(path).map_err(ImageError::io(path));
@@ -153,6 +159,10 @@ pub fn build(
     let identity =
         hex::encode(Sha256::digest(format!("{} {} {}", recipe.board.name(), packages.kernel, verity.hash)));
     let image = work.0.join("image");
+    if recipe.wifi.is_some() {
+        // It holds the passphrase.
+        private(&image).map_err(ImageError::io(&image))?;
+    }
     assemble(&image, &layout, &boot_file, &root_file, &identity, recipe.epoch)?;
     std::fs::rename(&image, out).map_err(ImageError::io(out))?;
     progress.step();
@@ -166,6 +176,11 @@ pub fn build(
         packages: packages.names,
         system,
     })
+}
+
+/// Makes a file that its owner alone may read.
+fn private(path: &Path) -> std::io::Result<()> {
+    std::fs::File::options().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 /// A folder beside the image, gone when the build is over.

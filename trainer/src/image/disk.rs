@@ -94,6 +94,8 @@ pub struct BootFiles<'a> {
     pub version: &'a str,
     /// Added to the kernel's options.
     pub options: &'a str,
+    /// The wireless network, for wpa_supplicant.
+    pub wifi: Option<String>,
 }
 
 /// Writes the boot partition: both slots with the same files, slot a first. Its size in bytes.
@@ -131,6 +133,9 @@ pub fn pack_boot(
     };
     put(files.loader, "EFI/BOOT/BOOTAA64.EFI")?;
     write("loader/loader.conf", "timeout 0\neditor no\n")?;
+    if let Some(wifi) = &files.wifi {
+        write("facelatch/wifi.conf", wifi)?;
+    }
     // The newest version that has tries left is booted.
     for (slot, number) in [("a", "2"), ("b", "1")] {
         put(files.kernel, &format!("facelatch/{slot}/linux"))?;
@@ -322,6 +327,7 @@ mod tests {
             root: &root,
             version: "0.1.0",
             options: "facelatch.log=info",
+            wifi: None,
         };
         let text = entry("b", "1", Board::GenericArm64, &files);
         assert!(text.contains("\nlinux /facelatch/b/linux\n") && text.contains("\nversion 1\n"), "{text}");

@@ -14,6 +14,7 @@
 pub mod tools;
 pub mod packages;
 pub mod userland;
+pub mod wifi;
 pub mod root;
 pub mod initrd;
 pub mod disk;

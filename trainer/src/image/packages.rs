@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::ImageError;
 use super::tools::{run, tool};
 
-/// What every board's image is made of, beside the kernel.
-const NAMES: [&str; 24] = [
+/// What images are made of, beside the kernel.
+const NAMES: [&str; 41] = [
     "busybox-static",
     "dmsetup",
     "e2fsprogs",
@@ -28,12 +28,33 @@ const NAMES: [&str; 24] = [
     "libudev1",
     "libuuid1",
     "systemd-boot-efi",
+    // Wi-Fi, with what wpa_supplicant needs.
+    "wpasupplicant",
+    "libcap2",
+    "libdbus-1-3",
+    "libgcrypt20",
+    "libgpg-error0",
+    "liblz4-1",
+    "liblzma5",
+    "libnl-3-200",
+    "libnl-genl-3-200",
+    "libnl-route-3-200",
+    "libpcsclite1",
+    "libssl3",
+    "libsystemd0",
+    "libzstd1",
     // Debian's releases after 12 call these otherwise.
     "libext2fs2t64",
     "libreadline8t64",
     "libcom-err2t64",
     "libss2t64",
+    "libssl3t64",
+    "libpcsclite1t64",
+    "libnl-3-200t64",
 ];
+
+/// Packages of no architecture: what each country allows on the air, and the firmware of wireless cards that Debian has as free software.
+const DATA: [&str; 2] = ["firmware-ath9k-htc", "wireless-regdb"];
 
 /// Unpacked packages.
 #[derive(Clone, Debug)]
@@ -90,7 +111,7 @@ fn fetch(cache: &Path) -> Result<(), ImageError> {
     );
     std::fs::write(&conf, text).map_err(ImageError::io(&conf))?;
     // Some lists of a machine may not be readable; whether the packages are there is seen below.
-    let _ = run(tool("apt-get", 0)?.env("APT_CONFIG", &conf).args(["update", "-qq"]));
+    let update = run(tool("apt-get", 0)?.env("APT_CONFIG", &conf).args(["update", "-qq"]));
     let apt_cache = |arguments: &[&str]| run(tool("apt-cache", 0)?.env("APT_CONFIG", &conf).args(arguments));
     let depends = apt_cache(&["depends", "linux-image-arm64:arm64"]).unwrap_or_default();
     let kernel = depends
@@ -102,8 +123,23 @@ fn fetch(cache: &Path) -> Result<(), ImageError> {
     // Names that this release does not have are passed over by this command: ` name | version | source`.
     let names = NAMES.map(|name| format!("{name}:arm64"));
     let known = apt_cache(&[&["madison"], &names.each_ref().map(String::as_str)[..]].concat())?;
-    let known: Vec<&str> = known.lines().filter_map(|line| line.split('|').next()).map(str::trim).collect();
+    // As they were asked for, or, by other versions of apt, without the architecture.
+    let known: Vec<&str> = known
+        .lines()
+        .filter_map(|line| line.split('|').next())
+        .map(|name| name.trim().trim_end_matches(":arm64"))
+        .collect();
+    // Present in every release: without one of them a list was not read, and what is fetched would be no whole tree.
+    if let Some(lost) =
+        ["busybox-static", "systemd-boot-efi", "wpasupplicant"].iter().find(|name| !known.contains(name))
+    {
+        let said = update.map_or_else(|error| format!(" ({error})"), |_| String::new());
+        return Err(ImageError::input(format!(
+            "apt's lists lack {lost}{said}: run this again; `apt-get update` shows what cannot be read"
+        )));
+    }
     wanted.extend(NAMES.iter().filter(|name| known.contains(name)).map(|name| format!("{name}:arm64")));
+    wanted.extend(DATA.map(str::to_owned));
     run(tool("apt-get", 0)?
         .env("APT_CONFIG", &conf)
         .current_dir(&debs)

@@ -63,6 +63,34 @@ const MODULES: [&str; 44] = [
     "stmmac-platform",
 ];
 
+/// Drivers of wireless networks that no hardware asks for by identity alone, and those of cards that are met often. Most want firmware of
+/// their makers, which `--add` can bring.
+const WIFI_MODULES: [&str; 23] = [
+    "cfg80211",
+    "mac80211",
+    "ath9k_htc",
+    "brcmfmac",
+    "rtl8xxxu",
+    "rtw88_8822bu",
+    "rtw88_8822cu",
+    "mt7601u",
+    "mt76x0u",
+    "mt76x2u",
+    "mt7921u",
+    "rt2800usb",
+    "carl9170",
+    "iwlwifi",
+    "ath10k_pci",
+    "aes_generic",
+    "aes-arm64",
+    "aes-ce-blk",
+    "aes-ce-ccm",
+    "ccm",
+    "cmac",
+    "ctr",
+    "gcm",
+];
+
 /// What goes in.
 #[derive(Debug)]
 pub struct Contents<'a> {
@@ -78,6 +106,8 @@ pub struct Contents<'a> {
     pub trust: Option<&'a [u8]>,
     /// Shown in `/etc/os-release`.
     pub version: &'a str,
+    /// Whether it can join wireless networks.
+    pub wifi: bool,
     /// A root shell on the serial console, for development.
     pub console: bool,
     /// A folder whose files are added as they lie, for development.
@@ -112,12 +142,33 @@ pub fn make(folder: &Path, packages: &Packages, contents: &Contents<'_>) -> Resu
     copy_models(&tree, contents)?;
     settings(&tree, contents)?;
     let mut modules: Vec<&str> = MODULES.to_vec();
+    if contents.wifi {
+        modules.extend(WIFI_MODULES);
+        add_wifi(&tree, packages)?;
+    }
     if contents.console {
         modules.push("vivid");
     }
     tree.modules(&modules)?;
     if let Some(extra) = contents.extra {
         add_all(&tree, extra, extra)?;
+    }
+    Ok(())
+}
+
+/// wpa_supplicant, the table of what each country allows, and free firmware. Which network it is stands on the boot partition.
+fn add_wifi(tree: &Tree<'_>, packages: &Packages) -> Result<(), ImageError> {
+    tree.program("sbin/wpa_supplicant", "sbin/wpa_supplicant")?;
+    for table in ["regulatory.db", "regulatory.db.p7s"] {
+        // The plain name is a link that an installation makes.
+        let file = packages.file(&format!("lib/firmware/{table}-debian"))?;
+        tree.copy(&format!("lib/firmware/{table}"), &file, 0o644)?;
+    }
+    let folder = packages.file("lib/firmware/ath9k_htc")?;
+    for entry in std::fs::read_dir(&folder).map_err(ImageError::io(&folder))? {
+        let path = entry.map_err(ImageError::io(&folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        tree.copy(&format!("lib/firmware/ath9k_htc/{name}"), &path, 0o644)?;
     }
     Ok(())
 }
@@ -221,13 +272,14 @@ const DOOR_TOML: &str = include_str!("board/door.toml");
 const INITTAB: &str = include_str!("board/inittab");
 const GROUPS: &str = "root:x:0:\nfacelatch:x:990:\nvideo:x:44:facelatch\ngpio:x:991:facelatch\nspi:x:992:facelatch\ninput:x:993:facelatch\n\
     watchdog:x:994:facelatch\n";
-const SCRIPTS: [(&str, &str); 8] = [
+const SCRIPTS: [(&str, &str); 9] = [
     ("common", include_str!("board/common")),
     ("start", include_str!("board/start")),
     ("door", include_str!("board/door")),
     ("settle", include_str!("board/settle")),
     ("system", include_str!("board/system")),
     ("device", include_str!("board/device")),
+    ("interface", include_str!("board/interface")),
     ("network", include_str!("board/network")),
     ("stop", include_str!("board/stop")),
 ];
@@ -246,10 +298,25 @@ mod tests {
     }
 
     #[test]
+    fn the_door_never_sees_the_boot_partition() {
+        let mounts =
+            SCRIPTS.iter().flat_map(|(_, text)| text.lines().filter(|line| line.contains("mount -t vfat")));
+        let mounts: Vec<&str> = mounts.collect();
+        assert!(mounts.len() >= 5 && mounts.iter().all(|line| line.contains("umask=077")), "{mounts:?}");
+    }
+
+    #[test]
     fn every_script_calls_programs_that_are_there() {
-        let own = ["facelatchd", "/sbin/mke2fs", "/sbin/e2fsck", "/sbin/resize2fs"];
+        let own = [
+            "facelatchd",
+            "/sbin/mke2fs",
+            "/sbin/e2fsck",
+            "/sbin/resize2fs",
+            "/sbin/wpa_supplicant",
+            "/usr/lib/facelatch/interface",
+        ];
         let shell = "[ ] if then else elif fi for do done while until case esac in local export set exit return continue break read cd \
-            echo printf true false test exec eval . say value door config permissions prepare_data take_config";
+            echo printf true false test exec eval . say value door config permissions prepare_data take_config take_wifi umask :";
         let known: Vec<&str> =
             APPLETS.split_whitespace().chain(own).chain(shell.split_whitespace()).collect();
         for (name, text) in SCRIPTS {
