@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use facelatch_shared::bundle::SecretKey;
 use facelatch_shared::time::UnixMs;
+use facelatch_shared::vision::contract::Manifest;
 use serde_json::json;
 
 use super::keys::{DAY_MS, now};
+use super::models::choice;
 use crate::bundle::SystemBundle;
 use crate::bundle::keyfile::{read_root, read_secret, write_whole};
 use crate::cli::{Failure, FailureKind};
-use crate::image::{Board, ImageError, Recipe, build, disk::MIB, signature, wifi::Wifi};
+use crate::image::{Board, ImageError, Recipe, build, disk::MIB, root::NamedModels, signature, wifi::Wifi};
 use crate::progress::Bar;
 
 /// Arguments of `facelatch image`.
@@ -155,6 +157,7 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
         extra: args.add.clone(),
         system: args.bundle.is_some(),
     };
+    eprint!("{}", embedders(args));
     if !cached(args.refresh) {
         eprintln!("fetching Debian's packages for the board (75 MB, once)");
     }
@@ -201,6 +204,16 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
     );
     println!("root hash {}", built.root_hash);
     Ok(())
+}
+
+/// The embedders to choose from, with the one that the configuration names; nothing where the model directory or the configuration cannot be
+/// read, which the build itself tells.
+fn embedders(args: &BuildArgs) -> String {
+    let config = args.config.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
+    match (Manifest::load(&args.models), NamedModels::of(config.as_deref())) {
+        (Ok(manifest), Ok(named)) => choice(&manifest, &args.models, Some(&named.embedder)),
+        _ => String::new(),
+    }
 }
 
 fn sign(image: &Path, board: Board, version: &str, keys: &[SecretKey]) -> Result<(), Failure> {

@@ -330,7 +330,7 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
             entry.lineage.as_ref().map_or_else(|| "not stated".into(), |l| l.allows.to_string()),
         );
     }
-    print_choice(&manifest, &args.models);
+    print!("{}", choice(&manifest, &args.models, None));
     for entry in &manifest.models {
         let Some(lineage) = &entry.lineage else { continue };
         println!("\n{} ({}) learnt from", entry.name, lineage.allows);
@@ -344,29 +344,33 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The embedders side by side: what one chooses by.
-fn print_choice(manifest: &Manifest, dir: &Path) {
+/// The embedders that were measured side by side, the `chosen` one marked; nothing where there is none.
+pub(super) fn choice(manifest: &Manifest, dir: &Path, chosen: Option<&str>) -> String {
     let measured: Vec<_> =
-        manifest.models.iter().filter_map(|e| e.measured.as_ref().map(|m| (e, m))).collect();
+        manifest.models.iter().filter_map(|entry| Some((entry, entry.measured.as_ref()?))).collect();
     if measured.is_empty() {
-        return;
+        return String::new();
     }
-    println!(
-        "\n{:<16} {:>13} {:>24} {:>14} {:>8}",
-        "EMBEDDER", "VIEW 1, %", "TAR AT FAR 1E-3, %", "TIME, OF SFACE", "FILE, MB"
+    let mut text = format!(
+        "\n  {:<16} {:>11} {:>20} {:>14} {:>8}  {:<25} DATA ALLOW\n",
+        "EMBEDDER", "VIEW 1, %", "TAR AT FAR 1E-3, %", "TIME, OF SFACE", "FILE, MB", "LICENCE"
     );
     for (entry, m) in measured {
         let [low, high] = m.tar_interval;
         let bytes = std::fs::metadata(dir.join(&entry.file)).map_or(0, |file| file.len());
-        println!(
-            "{:<16} {:>13} {:>24} {:>14} {:>8}",
+        let mark = if chosen == Some(entry.name.as_str()) { '*' } else { ' ' };
+        let allows = entry.lineage.as_ref().map_or_else(|| "not stated".into(), |l| l.allows.to_string());
+        text += &format!(
+            "{mark} {:<16} {:>11} {:>20} {:>14} {:>8}  {:<25} {allows}\n",
             entry.name,
             format!("{:.1} ± {:.1}", m.view1, m.view1_std),
             format!("{:.1} ({low:.1} - {high:.1})", m.tar),
             format!("{:.0} %", 100.0 * m.time),
             format!("{:.1}", bytes as f64 / 1e6),
+            entry.licence,
         );
     }
+    text
 }
 
 fn check(args: &DirArgs) -> Result<(), Failure> {

@@ -173,23 +173,42 @@ fn add_wifi(tree: &Tree<'_>, packages: &Packages) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// The models that a door's configuration names.
+pub struct NamedModels {
+    /// The detector.
+    pub detector: String,
+    /// The embedder.
+    pub embedder: String,
+    /// The fiducials net, if any.
+    pub fiducials: Option<String>,
+}
+
+impl NamedModels {
+    /// Those of `config`, the text of a `door.toml`; of an image's own where there is none.
+    ///
+    /// # Errors
+    /// It is no TOML.
+    pub fn of(config: Option<&str>) -> Result<Self, ImageError> {
+        let config: toml::Table = config
+            .unwrap_or(DOOR_TOML)
+            .parse()
+            .map_err(|error| ImageError::input(format!("the door's configuration is no TOML: {error}")))?;
+        let named = |key: &str| Some(config.get("models")?.get(key)?.as_str()?.to_owned());
+        Ok(Self {
+            detector: named("detector").unwrap_or_else(|| "yunet".into()),
+            embedder: named("embedder").unwrap_or_else(|| "sface".into()),
+            fiducials: named("fiducials"),
+        })
+    }
+}
+
 /// The configuration and the models that it names must fit, or the door would start without eyes.
 fn copy_models(tree: &Tree<'_>, contents: &Contents<'_>) -> Result<(), ImageError> {
     let manifest = Manifest::load(contents.models).map_err(|error| ImageError::input(error.to_string()))?;
-    let config: toml::Table = contents
-        .config
-        .unwrap_or(DOOR_TOML)
-        .parse()
-        .map_err(|error| ImageError::input(format!("the door's configuration is no TOML: {error}")))?;
-    let named =
-        |key: &str| config.get("models").and_then(|table| table.get(key)).and_then(toml::Value::as_str);
-    let wanted = [
-        Some(named("detector").unwrap_or("yunet")),
-        Some(named("embedder").unwrap_or("sface")),
-        named("fiducials"),
-    ];
-    for name in wanted.into_iter().flatten() {
-        let entry = manifest.models.iter().find(|entry| entry.name == name).ok_or_else(|| {
+    let named = NamedModels::of(contents.config)?;
+    let wanted = [Some(named.detector), Some(named.embedder), named.fiducials];
+    for name in wanted.iter().flatten() {
+        let entry = manifest.models.iter().find(|entry| entry.name == *name).ok_or_else(|| {
             let have: Vec<_> = manifest.models.iter().map(|entry| entry.name.as_str()).collect();
             ImageError::input(format!(
                 "the door's configuration names the model {name}, {} has: {}. Name one of those, or run `facelatch models import`",
@@ -199,8 +218,11 @@ fn copy_models(tree: &Tree<'_>, contents: &Contents<'_>) -> Result<(), ImageErro
         })?;
         tree.copy(&format!("{MODELS}/{}", entry.file), &contents.models.join(&entry.file), 0o644)?;
     }
-    let kept =
-        manifest.models.into_iter().filter(|entry| wanted.contains(&Some(entry.name.as_str()))).collect();
+    let kept = manifest
+        .models
+        .into_iter()
+        .filter(|entry| wanted.iter().flatten().any(|name| *name == entry.name))
+        .collect();
     Manifest { models: kept }
         .save(&tree.path.join(MODELS))
         .map_err(|error| ImageError::input(error.to_string()))
