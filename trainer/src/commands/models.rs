@@ -317,12 +317,12 @@ fn list(args: &DirArgs) -> Result<(), Failure> {
         println!("{:#}", json!({ "models": models }));
         return Ok(());
     }
-    println!("{:<16} {:<9} {:>9} {:<25} {:<13} SOURCE", "NAME", "KIND", "INPUT", "LICENCE", "DATA ALLOW");
+    println!("{:<16} {:<13} {:>7} {:<25} {:<13} SOURCE", "NAME", "KIND", "INPUT", "LICENCE", "DATA ALLOW");
     for entry in &manifest.models {
         let input = format!("{}x{}", entry.contract.width_px, entry.contract.height_px);
         let source = format!("{} {}", entry.source.package, entry.source.version);
         println!(
-            "{:<16} {:<9} {:>9} {:<25} {:<13} {source}",
+            "{:<16} {:<13} {:>7} {:<25} {:<13} {source}",
             entry.name,
             entry.kind.to_string(),
             input,
