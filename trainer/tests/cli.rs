@@ -158,6 +158,7 @@ fn the_keys_of_the_list_are_fixed() {
             "kind",
             "licence",
             "lineage",
+            "measured",
             "name",
             "sha256",
             "source",
