@@ -17,6 +17,7 @@ use facelatch_shared::schedule::LocalTime;
 use facelatch_shared::time::Millis;
 
 mod models;
+mod panel;
 mod requests;
 mod workstations;
 
@@ -24,7 +25,7 @@ pub use workstations::{Desk, Views};
 
 use crate::access::{ThresholdInForce, ThresholdSource, Timekeeper};
 use crate::clock::Clock;
-use crate::display::{Display, DisplayError, Preview, Screen};
+use crate::display::{Display, Screen};
 use crate::event_log::EventLog;
 use crate::inputs::keypad::Keypad;
 use crate::inputs::{InputState, Inputs, Waker};
@@ -183,26 +184,6 @@ impl Door {
         }
     }
 
-    /// Whether the panel shows the camera's picture at the moment.
-    #[must_use]
-    pub const fn wants_preview(&self) -> bool {
-        self.parts.session.wants_preview()
-    }
-
-    /// Shows the camera's picture beside the screen, as a mirror would, where it is still wanted.
-    pub fn show_live(&mut self, preview: Preview) {
-        if !self.wants_preview() || !self.display_ok {
-            return;
-        }
-        let Some(screen) = self.shown.clone() else { return };
-        if !matches!(screen, Screen::Enrol { .. }) {
-            return;
-        }
-        let preview = if self.parts.session.sees_mirrored() { preview } else { preview.mirrored() };
-        let shown = self.parts.display.show_live(&screen, &preview);
-        self.drawn(shown);
-    }
-
     /// Time has passed: contacts, timers, panel.
     pub fn tick(&mut self) {
         self.read_world();
@@ -279,19 +260,6 @@ impl Door {
     pub fn stop(mut self) {
         self.secure_lock();
         self.log(EventKind::Stopped);
-    }
-
-    /// What the panel shows.
-    #[must_use]
-    pub fn screen(&self) -> Screen {
-        let screen = self.parts.session.screen(self.parts.clock.now());
-        match screen {
-            // Also at a door that lets nobody in yet: whoever pairs it may be there to mend that.
-            Screen::Idle { .. } | Screen::Barred | Screen::Service(_) | Screen::Tampered => {
-                self.pairing_screen().unwrap_or(screen)
-            }
-            _ => screen,
-        }
     }
 
     /// Writes into the log what happened beside the session.
@@ -463,30 +431,6 @@ impl Door {
             Err(error) if self.inputs_ok => {
                 self.inputs_ok = false;
                 tracing::error!(%error, "the contacts cannot be read; their last state stands");
-            }
-            Err(_) => {}
-        }
-    }
-
-    fn show(&mut self) {
-        let screen = self.screen();
-        if self.shown.as_ref() == Some(&screen) {
-            return;
-        }
-        let shown = self.parts.display.show(&screen);
-        self.drawn(shown);
-        if self.shown.as_ref().is_none_or(|before| before.slug() != screen.slug()) {
-            tracing::info!(screen = screen.slug(), "panel");
-        }
-        self.shown = Some(screen);
-    }
-
-    fn drawn(&mut self, shown: Result<(), DisplayError>) {
-        match shown {
-            Ok(()) => self.display_ok = true,
-            Err(error) if self.display_ok => {
-                self.display_ok = false;
-                tracing::error!(%error, "the panel cannot be drawn; the door works on");
             }
             Err(_) => {}
         }

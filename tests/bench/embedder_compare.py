@@ -27,12 +27,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--teacher", default="sface", help="the model that onnxruntime runs (default: sface)")
     args = parser.parse_args()
+    if not (args.models / f"{args.teacher}.onnx").exists():
+        parser.error(f"{args.models} has no {args.teacher}.onnx: run `facelatch models import {args.teacher} --out {args.models}`")
     teacher = session(args.models / f"{args.teacher}.onnx", 112, 112, fast=True)
     chip = np.random.default_rng(1).uniform(0, 255, (1, 3, 112, 112)).astype(np.float32)
     times = {}
     for _ in range(args.rounds):
         bench = [args.facelatchd, "bench", "--json", "--rounds", str(RUNS), "--models", args.models]
-        said = json.loads(subprocess.run(bench, check=True, capture_output=True, text=True).stdout)
+        ran = subprocess.run(bench, stdout=subprocess.PIPE, text=True)
+        if ran.returncode:
+            parser.error(f"{args.facelatchd} bench ended with {ran.returncode}, see above")
+        said = json.loads(ran.stdout)
         for row in said["rows"]:
             if row["stage"] == "embed":
                 times.setdefault(f"{row['what']} in tract", []).append(row["median_us"] / 1000)

@@ -13,6 +13,7 @@ mod factor;
 mod hints;
 mod liveness;
 mod passage;
+mod phase;
 mod shots;
 mod summon;
 mod watch;
@@ -41,14 +42,12 @@ use crate::inputs::keypad::Key;
 use crate::pin::Pin;
 use attempts::Attempts;
 pub use attempts::History;
-use enrol::Enrolling;
 pub use enrol::{EnrolOrder, called_after};
-use factor::Factor;
 use hints::Hints;
 pub use liveness::LivenessPolicy;
-use liveness::Turning;
 use passage::Alarm;
-use summon::{Button, Summons};
+use phase::Phase;
+use summon::Button;
 
 /// What the session is told.
 #[expect(clippy::large_enum_variant, reason = "a few hundred bytes on the stack, and no allocation a frame")]
@@ -207,28 +206,6 @@ pub struct Session {
     /// Head turns asked for so far.
     challenges: u64,
     last_enrolment: Enrolment,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Looking out for people.
-    Watching,
-    /// An administrator was called.
-    Summoning(Summons),
-    /// Someone was recognised and must turn the head.
-    Challenging(Turning),
-    /// Someone was recognised and must type the PIN.
-    AskingPin(Factor),
-    /// Someone is being let in.
-    Welcoming { name: Name, until: Millis },
-    /// Someone is going out.
-    Exiting { until: Millis },
-    /// Something is told for a while: a refusal, the end of an enrolment.
-    Telling { screen: Screen, until: Millis },
-    /// Nobody is tried.
-    LockedOut { until: Millis },
-    /// Views are being taken.
-    Enrolling(Enrolling),
 }
 
 impl Session {
@@ -449,22 +426,6 @@ impl Session {
             self.watch();
         }
         self.evidence.clear();
-    }
-}
-
-impl Phase {
-    const fn deadline(&self) -> Option<Millis> {
-        match self {
-            Self::Watching => None,
-            Self::Welcoming { until, .. }
-            | Self::Exiting { until }
-            | Self::Telling { until, .. }
-            | Self::LockedOut { until } => Some(*until),
-            Self::Summoning(summons) => Some(summons.until),
-            Self::Challenging(turning) => Some(turning.until),
-            Self::AskingPin(factor) => Some(factor.until),
-            Self::Enrolling(enrolling) => Some(enrolling.deadline),
-        }
     }
 }
 

@@ -42,7 +42,7 @@ impl Lineage {
 impl fmt::Display for Allows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Product => "any use",
+            Self::Product => "products",
             Self::Research => "research only",
         })
     }

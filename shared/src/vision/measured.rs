@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// Accuracy on the test pairs of View 1, per cent.
-    pub view1: f32,
+    pub view1_accuracy: f32,
     /// Its standard deviation over ten parts, per cent.
     pub view1_std: f32,
     /// Share of pairs of one person that pass where 1e-3 of the pairs of two people do, all pictures of those pairs against all, per cent.
-    pub tar: f32,
-    /// 95 % interval of `tar`, people drawn again and again.
+    pub tar_at_far_1e3: f32,
+    /// 95 % interval of `tar_at_far_1e3`, people drawn again and again.
     pub tar_interval: [f32; 2],
     /// Time a face, as a share of what SFace takes in tract on the same machine, one thread.
-    pub time: f32,
+    pub time_to_sface: f32,
     /// The commands that give these figures again.
     pub how: String,
 }
@@ -25,15 +25,15 @@ impl Measured {
     pub(super) fn fault(&self) -> Option<&'static str> {
         let percent = |v: f32| (0.0..=100.0).contains(&v);
         let [low, high] = self.tar_interval;
-        let sound = percent(self.view1)
+        let sound = percent(self.view1_accuracy)
             && percent(self.view1_std)
             && percent(low)
             && percent(high)
-            && (low..=high).contains(&self.tar)
-            && self.time.is_finite()
-            && self.time > 0.0;
+            && (low..=high).contains(&self.tar_at_far_1e3)
+            && self.time_to_sface.is_finite()
+            && self.time_to_sface > 0.0;
         (!sound).then_some(
-            "`measured` needs per cent from 0 to 100, `tar` within its interval and a `time` above 0",
+            "`measured` needs per cent from 0 to 100, `tar_at_far_1e3` within its interval and a `time_to_sface` above 0",
         )
     }
 }
@@ -45,19 +45,19 @@ mod tests {
     #[test]
     fn figures_that_contradict_each_other_are_refused() {
         let good = Measured {
-            view1: 98.1,
+            view1_accuracy: 98.1,
             view1_std: 1.4,
-            tar: 87.6,
+            tar_at_far_1e3: 87.6,
             tar_interval: [83.9, 91.0],
-            time: 0.3,
+            time_to_sface: 0.3,
             how: "facelatch parity".into(),
         };
         assert_eq!(good.fault(), None);
         for bad in [
-            Measured { view1: 101.0, ..good.clone() },
-            Measured { tar: 92.0, ..good.clone() },
+            Measured { view1_accuracy: 101.0, ..good.clone() },
+            Measured { tar_at_far_1e3: 92.0, ..good.clone() },
             Measured { tar_interval: [91.0, 83.9], ..good.clone() },
-            Measured { time: f32::NAN, ..good.clone() },
+            Measured { time_to_sface: f32::NAN, ..good.clone() },
         ] {
             assert!(bad.fault().is_some(), "{bad:?}");
         }

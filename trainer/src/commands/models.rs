@@ -363,9 +363,9 @@ pub(super) fn choice(manifest: &Manifest, dir: &Path, chosen: Option<&str>) -> S
         text += &format!(
             "{mark} {:<16} {:>11} {:>20} {:>14} {:>8}  {:<25} {allows}\n",
             entry.name,
-            format!("{:.1} ± {:.1}", m.view1, m.view1_std),
-            format!("{:.1} ({low:.1} - {high:.1})", m.tar),
-            format!("{:.0} %", 100.0 * m.time),
+            format!("{:.1} ± {:.1}", m.view1_accuracy, m.view1_std),
+            format!("{:.1} ({low:.1} - {high:.1})", m.tar_at_far_1e3),
+            format!("{:.0} %", 100.0 * m.time_to_sface),
             format!("{:.1}", bytes as f64 / 1e6),
             entry.licence,
         );

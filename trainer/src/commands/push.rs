@@ -198,7 +198,7 @@ fn left_behind_of(door: &mut RemoteDoor) -> Result<Vec<PersonRow>, Failure> {
     }
 }
 
-/// Four lines: what decides, what is under way, how the last trial ended, whom the door trusts.
+/// How models and their update stand.
 fn shown(status: &UpdateStatus) -> String {
     status.told(&COMMANDS).to_string()
 }

@@ -1,6 +1,6 @@
 //! `facelatch curate verify` and `review`: the local page and what ends the stage.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use super::{WorkArgs, failed, print_done};
@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[command(flatten)]
     work: WorkArgs,
     /// Address of the page; anybody who reaches it sees the pictures
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8780", value_parser = address)]
     listen: SocketAddr,
     /// Pictures a block
     #[arg(long, value_name = "N", default_value_t = 200)]
@@ -43,6 +43,15 @@ pub(super) struct Args {
     /// Forget earlier decisions and all stages after this one
     #[arg(long, conflicts_with = "finish")]
     again: bool,
+}
+
+/// A name and a port, or an address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found =
+        text.to_socket_addrs().map_err(|error| format!("{error}; write it as 127.0.0.1:8780"))?.next();
+    found
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| "it must name an address and a port above 0".into())
 }
 
 fn limit(text: &str) -> Result<f64, String> {
