@@ -5,18 +5,25 @@
 
 use std::path::{Path, PathBuf};
 
+use facelatch_shared::align::CANONICAL_112;
 use facelatch_shared::align::{CHIP_PX, warp_chip};
+use facelatch_shared::detection::{Landmarks5, Point};
 use facelatch_shared::frame::RgbView;
+use facelatch_shared::vision::contract::Manifest;
 use facelatch_shared::vision::detect::Detector;
-use facelatch_trainer::dataset::{Augment, Pictures, Random, Stream};
+use facelatch_shared::vision::fiducials::FiducialFinder;
+use facelatch_trainer::dataset::{Augment, Pictures, Random, Stream, manifest};
 use facelatch_trainer::import;
 use facelatch_trainer::recipe::compact::{CompactRecipe, CompactSettings, Side};
 use facelatch_trainer::recipe::deepface::DeepfaceRecipe;
+use facelatch_trainer::recipe::detector::DetectorRecipe;
+use facelatch_trainer::recipe::facenet::FacenetRecipe;
+use facelatch_trainer::recipe::fiducials::{CROP_LABELS, CROPS, FiducialsRecipe, SCENES};
 use facelatch_trainer::recipe::vggface::VggfaceRecipe;
 use facelatch_trainer::recipe::vggface_embedding::VggfaceEmbeddingRecipe;
 use facelatch_trainer::train::config::Draft;
 use facelatch_trainer::train::{self, CHECKPOINT, Job, LOG, Recipe};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Pictures of each person.
 const COPIES: usize = 4;
@@ -60,9 +67,62 @@ fn every_recipe_overfits_a_few_real_faces() {
     println!("vggface-embedding: loss {first:.3} to {last:.3}");
     assert!(last < first * 0.7, "vggface-embedding: {first} to {last}");
 
-    let (first, last) = compact(dir.path(), &faces);
+    let facenet = [
+        &[
+            "people=6",
+            "faces=4",
+            "others=0",
+            "steps=60",
+            "warmup_steps=3",
+            "learning_rate=0.02",
+            "accumulator=0",
+            "held_out=0",
+        ][..],
+        &["shape.width=0.125", "shape.input_px=32", "shape.embedding=16", "bf16=false", "mining=batch-hard"],
+    ]
+    .concat();
+    let (first, last) =
+        overfit::<FacenetRecipe>(&Job::new(&faces, &dir.path().join("facenet"), Device::Cpu), &facenet);
+    println!("facenet: loss {first:.3} to {last:.3}");
+    assert!(last < first * 0.5, "facenet: {first} to {last}");
+
+    let data = dir.path().join("data");
+    archive(&data.join(CROPS), &faces);
+    let (first, last) = compact(dir.path(), &data.join(CROPS));
     println!("compact: loss {first:.3} to {last:.3}");
     assert!(last < first * 0.5, "compact: {first} to {last}");
+
+    let job =
+        Job { teacher: Some(data.clone()), ..Job::new(&data, &dir.path().join("fiducials"), Device::Cpu) };
+    label_crops(&data.join(CROPS), &data.join(CROP_LABELS));
+    let small = [
+        "batch=16",
+        "steps=80",
+        "learning_rate=0.004",
+        "warmup_steps=5",
+        "held_out=0",
+        "bf16=false",
+        "vary.cover=0",
+    ];
+    let (first, last) = overfit::<FiducialsRecipe>(&job, &small);
+    println!("fiducials: loss {first:.3} to {last:.3}");
+    assert!(last < first * 0.5, "fiducials: {first} to {last}");
+
+    let scenes = label_scenes(&data.join(SCENES));
+    let batch = format!("batch={scenes}");
+    let small = [
+        &batch,
+        "side_px=128",
+        "steps=80",
+        "warmup_steps=5",
+        "held_out=0",
+        "compose.mosaic=[0.0, 0.0]",
+        "compose.face_px=[20.0, 60.0]",
+    ];
+    let (first, last) =
+        overfit::<DetectorRecipe>(&Job::new(&data, &dir.path().join("detector"), Device::Cpu), &small);
+    println!("detector: loss {first:.3} to {last:.3}");
+    assert!(last < first * 0.5, "detector: {first} to {last}");
 }
 
 /// Trains and returns the first and the last loss of the log.
@@ -84,26 +144,31 @@ fn losses(run: &Path) -> (f64, f64) {
     (losses[0], *losses.last().unwrap())
 }
 
-/// compact reads a manifest, and learns the directions that a teacher gives to each person.
-fn compact(dir: &Path, faces: &Path) -> (f64, f64) {
-    let pictures = Pictures::open(faces).unwrap();
-    let archive = dir.join("set");
-    std::fs::create_dir(&archive).unwrap();
-    let mut builder = tar::Builder::new(std::fs::File::create(archive.join("s.tar")).unwrap());
+/// The same faces as one shard with a manifest, which is what the other recipes read.
+fn archive(out: &Path, faces: &Path) {
+    std::fs::create_dir_all(out).unwrap();
+    let mut builder = tar::Builder::new(std::fs::File::create(out.join("s.tar")).unwrap());
     builder.append_dir_all("", faces).unwrap();
     builder.into_inner().unwrap();
-    let (mut manifest, mut names, mut vectors) = ("path,identity\n".to_owned(), String::new(), Vec::new());
-    for row in pictures.rows() {
-        let person: u64 = row.identity.as_ref().unwrap().parse().unwrap();
-        manifest += &format!("s.tar/{},{person}\n", row.path());
-        names += &format!("s.tar/{}\n", row.path());
-        let mut random = Random::new(person, Stream::Sampler, 0);
+    let mut manifest = "path,identity\n".to_owned();
+    for row in Pictures::open(faces).unwrap().rows() {
+        manifest += &format!("s.tar/{},{}\n", row.path(), row.identity.as_ref().unwrap());
+    }
+    std::fs::write(out.join("manifest.csv"), manifest).unwrap();
+}
+
+/// compact learns the directions that a teacher gives to each person.
+fn compact(dir: &Path, data: &Path) -> (f64, f64) {
+    let rows = manifest::read(data).unwrap();
+    let (mut names, mut vectors) = (String::new(), Vec::new());
+    for row in &rows {
+        names += &format!("{}\n", row.path());
+        let mut random = Random::new(row.identity.as_ref().unwrap().parse().unwrap(), Stream::Sampler, 0);
         vectors.extend((0..128).map(|_| random.range(-1.0, 1.0)));
     }
-    std::fs::write(archive.join("manifest.csv"), manifest).unwrap();
-    std::fs::write(archive.join("vectors.paths"), names).unwrap();
+    std::fs::write(dir.join("vectors.paths"), names).unwrap();
     let mean = Tensor::from_slice(&vectors).reshape([-1, 128]);
-    Tensor::write_safetensors(&[("mean", mean)], archive.join("vectors.safetensors")).unwrap();
+    Tensor::write_safetensors(&[("mean", mean)], dir.join("vectors.safetensors")).unwrap();
     let settings = CompactSettings {
         batch: 16,
         steps: 60,
@@ -117,32 +182,73 @@ fn compact(dir: &Path, faces: &Path) -> (f64, f64) {
             stages: [32, 48, 64],
             blocks: [1, 0, 0],
             head: 128,
+            input_px: 112,
         },
         augment: Augment::none(),
         ..CompactSettings::default()
     };
     let job = Job {
-        teacher: Some(archive.join("vectors.safetensors")),
-        ..Job::new(&archive, &dir.join("compact"), Device::Cpu)
+        teacher: Some(dir.join("vectors.safetensors")),
+        ..Job::new(data, &dir.join("compact"), Device::Cpu)
     };
     train::run::<CompactRecipe>(&job, &settings).unwrap();
     losses(&job.out)
 }
 
+/// Labels the crops with the points that the fiducials net of `models/` finds on them.
+fn label_crops(crops: &Path, out: &Path) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let entry =
+        Manifest::load(&models).unwrap().models.into_iter().find(|entry| entry.name == "fiducials").unwrap();
+    let mut finder = FiducialFinder::load(&models, &entry).unwrap();
+    let edge = (CANVAS_PX as usize - CHIP_PX) as f32 / 2.0;
+    let landmarks = Landmarks5(CANONICAL_112.0.map(|p| Point::new(p.x + edge, p.y + edge)));
+    let pictures = Pictures::open(crops).unwrap();
+    let (mut names, mut points) = (String::new(), Vec::new());
+    for (row, number) in pictures.rows().iter().zip(0..) {
+        let canvas = pictures.canvas(number).unwrap();
+        let view = RgbView::new(&canvas, CANVAS_PX as usize, CANVAS_PX as usize).unwrap();
+        names += &format!("{}\n", row.path());
+        points.extend(
+            finder.find(&view, &landmarks).unwrap().fiducials.points.iter().flat_map(|p| [p.x, p.y, 0.0]),
+        );
+    }
+    let n = pictures.rows().len() as i64;
+    let (score, spread) = (Tensor::ones([n], FLOAT), Tensor::zeros([n], FLOAT));
+    let points = Tensor::from_slice(&points).reshape([n, 68, 3]);
+    Tensor::write_safetensors(&[("points", points), ("score", score), ("spread", spread)], out).unwrap();
+    std::fs::write(out.with_extension("paths"), names).unwrap();
+}
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+/// The photographs as scenes, labelled with what YuNet finds in them; returns how many.
+fn label_scenes(out: &Path) -> usize {
+    std::fs::create_dir_all(out).unwrap();
+    let mut builder = tar::Builder::new(std::fs::File::create(out.join("scenes.tar")).unwrap());
+    let mut labels = "image,split,ignore,x,y,w,h".to_owned();
+    (1..=5).for_each(|k| labels += &format!(",lm{k}x,lm{k}y"));
+    let (mut detector, photos) = yunet().unwrap();
+    for photo in &photos {
+        let name = photo.file_name().unwrap().to_string_lossy();
+        builder.append_path_with_name(photo, &*name).unwrap();
+        let picture = image::open(photo).unwrap().into_rgb8();
+        let view =
+            RgbView::new(picture.as_raw(), picture.width() as usize, picture.height() as usize).unwrap();
+        for face in detector.find(&view).unwrap().iter().filter(|face| face.score >= 0.7) {
+            let b = face.bbox;
+            labels += &format!("\n{name},train,0,{},{},{},{}", b.x, b.y, b.w, b.h);
+            face.landmarks.0.iter().for_each(|p| labels += &format!(",{},{}", p.x, p.y));
+        }
+    }
+    builder.into_inner().unwrap();
+    std::fs::write(out.join("labels.csv"), labels).unwrap();
+    photos.len()
+}
+
 /// Writes each face of the photographs with some variations into a folder of its own; returns how many, or `None` without photographs.
 fn real_faces(out: &Path) -> Option<usize> {
-    let assets = assets();
-    let preset = import::preset("yunet").unwrap();
-    let file = assets.join("models").join(Path::new(&preset.source.path).file_name().unwrap());
-    let photos = ["insightface/t1.jpg", "face_recognition/biden.jpg", "face_recognition/obama.jpg"];
-    let photos = photos.map(|name| assets.join("photos").join(name));
-    if !file.exists() || !photos.iter().all(|path| path.exists()) {
-        return None;
-    }
-    let models = tempfile::tempdir().unwrap();
-    let entry = import::import(&import::Job { preset, file, hash_known: true }, models.path()).unwrap().entry;
-    let input = (entry.contract.width_px, entry.contract.height_px);
-    let mut detector = Detector::load(models.path(), &entry, input).unwrap();
+    let (mut detector, photos) = yunet()?;
     let mut person = 0;
     for photo in photos {
         let picture = image::open(photo).unwrap().into_rgb8();
@@ -162,6 +268,22 @@ fn real_faces(out: &Path) -> Option<usize> {
         }
     }
     Some(person)
+}
+
+/// The detector and the photographs; `None` where they are not fetched.
+fn yunet() -> Option<(Detector, [PathBuf; 3])> {
+    let assets = assets();
+    let preset = import::preset("yunet").unwrap();
+    let file = assets.join("models").join(Path::new(&preset.source.path).file_name().unwrap());
+    let photos = ["insightface/t1.jpg", "face_recognition/biden.jpg", "face_recognition/obama.jpg"];
+    let photos = photos.map(|name| assets.join("photos").join(name));
+    if !file.exists() || !photos.iter().all(|path| path.exists()) {
+        return None;
+    }
+    let models = tempfile::tempdir().unwrap();
+    let entry = import::import(&import::Job { preset, file, hash_known: true }, models.path()).unwrap().entry;
+    let input = (entry.contract.width_px, entry.contract.height_px);
+    Some((Detector::load(models.path(), &entry, input).unwrap(), photos))
 }
 
 /// The chip in a canvas, its border repeated, a little darker or lighter.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # FaceNet's comparisons, each with everything else equal: seed, data, batches, steps.
 #
-#   facenet.sh mining   --data FACES --out RUNS   semi-hard, batch-hard, hardest and random negatives
+#   facenet.sh mining   --data FACES --out RUNS   semi-hard, batch-hard, hardest and random negatives (--rules 'semi-hard random' for some)
 #   facenet.sh sizes    --data FACES --out RUNS   embeddings of 64, 128, 256 and 512 numbers
 #   facenet.sh harmonic --data FACES --out RUNS   a second version trained to answer to the first's templates
 #
@@ -10,7 +10,7 @@
 # threshold. A run that exists is resumed, so that an interrupted comparison goes on where it was.
 set -euo pipefail
 
-what=${1:-} data='' out='' steps=600 seed=1 width=0.25 px=56 program=facelatch
+what=${1:-} data='' out='' steps=600 seed=1 width=0.25 px=56 program=facelatch rules='semi-hard batch-hard hardest random'
 [[ $what =~ ^(mining|sizes|harmonic)$ ]] || { sed -n '2,/^set /{/^set /!p}' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 shift
 while (($#)); do
@@ -22,6 +22,7 @@ while (($#)); do
         --width) width=$2 ;;
         --px) px=$2 ;;
         --program) program=$2 ;;
+        --rules) rules=$2 ;;
         *) echo "facenet.sh: unknown option $1" >&2; exit 2 ;;
     esac
     shift 2
@@ -61,7 +62,7 @@ table() {
 case $what in
     mining)
         names=()
-        for rule in semi-hard batch-hard hardest random; do
+        for rule in $rules; do
             train "$rule-$seed" --set mining="$rule"
             names+=("$rule-$seed")
         done

@@ -16,6 +16,7 @@ use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, tvec};
 use crate::dataset::Augment;
 use crate::model::compact::{Compact, EMBEDDING, Shape};
 use crate::model::layers::{BN_EPS, Mode};
+use crate::model::resample;
 use crate::quantize::Quantized;
 use crate::recipe::{
     self,
@@ -156,7 +157,12 @@ pub fn compact(store: &VarStore, shape: &Shape, form: Form) -> Result<Vec<u8>, E
     let mut graph = Graph::new(form);
     let three = |stride| Geometry { stride, padding: 1, groups: 1 };
     // The borders are padded with zeros after the shift, so the shift cannot go into the stem's bias; the factor can.
-    let mut x = graph.shift("chip", -127.5);
+    let mut x = "chip".to_owned();
+    if shape.input_px != CHIP_PX {
+        let matrix = resample::matrix(CHIP_PX as usize, shape.input_px as usize);
+        x = graph.resample(&x, &matrix, CHIP_PX, shape.input_px);
+    }
+    x = graph.shift(&x, -127.5);
     x = graph.conv(&x, &reader.conv_bn("stem")?.scaled(1.0 / 128.0), three(2));
     x = graph.relu(&x);
     for (stage, &blocks) in shape.blocks.iter().enumerate() {
@@ -263,6 +269,14 @@ pub enum ExportError {
         /// The weight.
         name: String,
     },
+    /// The integer form is for whole chips.
+    #[error(
+        "a net that looks at {input_px} px has no integer form: export f32 or w8, or train one with shape.input_px = {CHIP_PX}"
+    )]
+    Side {
+        /// What the net looks at.
+        input_px: i64,
+    },
     /// tract does not run the graph.
     #[error("tract does not run the exported graph: {reason}")]
     Tract {
@@ -297,9 +311,9 @@ mod tests {
         Shape { blocks: [1, 0, 1], ..Shape::default() }
     }
 
-    fn net(store: &VarStore) -> Compact {
+    fn net(store: &VarStore, shape: &Shape) -> Compact {
         tch::manual_seed(8);
-        let net = Compact::new(&store.root(), &shape());
+        let net = Compact::new(&store.root(), shape);
         // Statistics and scales as after some training, else folding would be tested with ones and zeros.
         let _no_grad = tch::no_grad_guard();
         for (name, mut tensor) in std::collections::BTreeMap::from_iter(store.variables()) {
@@ -312,20 +326,22 @@ mod tests {
 
     #[test]
     fn both_forms_run_in_tract_and_agree_with_libtorch() {
-        let store = VarStore::new(Device::Cpu);
-        let net = net(&store);
-        let float = compact(&store, &shape(), Form::F32).unwrap();
-        let exact = compare(&|chip| net.forward(chip, Mode::EVAL), &float).unwrap();
-        assert!(exact.difference < 1e-4, "{exact:?}");
-        let small = compact(&store, &shape(), Form::W8).unwrap();
-        let close = compare(&|chip| net.forward(chip, Mode::EVAL), &small).unwrap();
-        assert!(close.cosine > 0.999 && small.len() * 3 < float.len(), "{close:?}");
+        for shape in [shape(), Shape { input_px: 96, ..shape() }] {
+            let store = VarStore::new(Device::Cpu);
+            let net = net(&store, &shape);
+            let float = compact(&store, &shape, Form::F32).unwrap();
+            let exact = compare(&|chip| net.forward(chip, Mode::EVAL), &float).unwrap();
+            assert!(exact.difference < 1e-4, "{exact:?}");
+            let small = compact(&store, &shape, Form::W8).unwrap();
+            let close = compare(&|chip| net.forward(chip, Mode::EVAL), &small).unwrap();
+            assert!(close.cosine > 0.999 && small.len() * 3 < float.len(), "{close:?}");
+        }
     }
 
     #[test]
     fn weights_of_another_net_are_named() {
         let store = VarStore::new(Device::Cpu);
-        let _ = net(&store);
+        let _ = net(&store, &shape());
         let other = Shape { blocks: [2, 0, 1], ..Shape::default() };
         let error = compact(&store, &other, Form::F32).unwrap_err();
         assert!(error.to_string().contains("stage0.block1.a.weight"), "{error}");

@@ -18,6 +18,7 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
 use super::layers::{ConvBn, Mode, Residual};
+use super::resample;
 
 /// Numbers the net gives for a face.
 pub const EMBEDDING: i64 = 128;
@@ -34,16 +35,18 @@ pub struct Shape {
     pub blocks: [usize; 3],
     /// Channels before the global depthwise layer.
     pub head: i64,
+    /// Side of what the net looks at, a multiple of 16; exported, it takes chips of 112 all the same and resamples them.
+    pub input_px: i64,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { stem: 32, stages: [64, 128, 256], blocks: [1, 1, 1], head: 512 }
+        Self { stem: 32, stages: [64, 128, 256], blocks: [1, 1, 1], head: 512, input_px: 112 }
     }
 }
 
-/// The net. Input `[batch, 3, side, side]` RGB 0–255 with side a multiple of 16 (112, or less early in training), output
-/// `[batch, 128]`, not normalised.
+/// The net. Input `[batch, 3, side, side]` RGB 0–255 with side a multiple of 16 (less than [`Shape::input_px`] early in training; what is
+/// more is resampled), output `[batch, 128]`, not normalised.
 #[derive(Debug)]
 pub struct Compact {
     stem: ConvBn,
@@ -52,6 +55,7 @@ pub struct Compact {
     global: ConvBn,
     linear: Tensor,
     bias: Tensor,
+    input_px: i64,
 }
 
 impl Compact {
@@ -73,19 +77,22 @@ impl Compact {
             stem: ConvBn::three(&(path / "stem"), 3, shape.stem, 2),
             stages,
             head: ConvBn::new(&(path / "head"), from, shape.head, 1, 1, 0, 1),
-            global: ConvBn::global(&(path / "global"), shape.head, 7),
+            global: ConvBn::global(&(path / "global"), shape.head, shape.input_px / 16),
             linear: path.var(
                 "linear",
                 &[EMBEDDING, shape.head],
                 Init::Randn { mean: 0.0, stdev: (1.0 / shape.head as f64).sqrt() },
             ),
             bias: path.var("bias", &[EMBEDDING], Init::Const(0.0)),
+            input_px: shape.input_px,
         }
     }
 
     /// Embeddings before normalisation.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let x = (x.to_kind(Kind::Float) - 127.5) * (1.0 / 128.0);
+        let x = x.to_kind(Kind::Float);
+        let x = if x.size()[2] > self.input_px { resample::square(&x, self.input_px) } else { x };
+        let x = (x - 127.5) * (1.0 / 128.0);
         let x = if mode.bf16 { x.to_kind(Kind::BFloat16) } else { x };
         let mut x = self.stem.forward(&x, mode).relu();
         for (down, blocks) in &self.stages {

@@ -38,9 +38,11 @@ impl Local {
     /// `[batch, from, side, side]` → `[batch, to, out, out]`. One matrix product for each position, all in one batched call.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (batch, out) = (x.size()[0], self.bias.size()[1]);
-        let (k, s) = ([self.kernel; 2], [self.stride; 2]);
-        // [batch, in·k·k, positions] → [positions, in·k·k, batch]
-        let patches = x.im2col(k, [1, 1], [0, 0], s).permute([2, 1, 0]);
+        let (k, s) = (self.kernel, self.stride);
+        // The batch innermost, so that patches are copied in runs of it: im2col has the positions there, and its transposition was
+        // most of a training step. [from, row, column, batch, k, k] → [positions, from·k·k, batch]
+        let patches = x.permute([1, 2, 3, 0]).contiguous().unfold(1, k, s).unfold(2, k, s);
+        let patches = patches.permute([1, 2, 0, 4, 5, 3]).reshape([out * out, -1, batch]);
         let y = self.weight.bmm(&patches).permute([2, 1, 0]);
         y.reshape([batch, -1, out, out]) + &self.bias
     }

@@ -8,6 +8,7 @@ use super::net::Net;
 use super::observer::Range;
 use super::simulate::Plan;
 use super::{QuantizeError, Quantized};
+use crate::export::CHIP_PX;
 use crate::model::compact::{Compact, Shape};
 
 /// The name that `facelatch quantize` gives the file in a run's folder, and that `export --form int8` looks for.
@@ -65,7 +66,8 @@ pub fn load(path: &Path) -> Result<(Shape, Quantized), QuantizeError> {
     if !sane {
         return Err(bad("its shape is out of range".into()));
     }
-    let shape = Shape { stem, stages: [a, b, c], blocks: [x, y, z].map(|v| v as usize), head };
+    let shape =
+        Shape { stem, stages: [a, b, c], blocks: [x, y, z].map(|v| v as usize), head, input_px: CHIP_PX };
     let store = VarStore::new(Device::Cpu);
     let _net = Compact::new(&store.root(), &shape);
     let mut net = Net::fold(&store, &shape)?;

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor, nn::VarStore};
 
-use crate::export::ExportError;
 use crate::export::onnx::Geometry;
 use crate::export::weights::{Dense, Norm};
+use crate::export::{CHIP_PX, ExportError};
 use crate::model::compact::{EMBEDDING, Shape};
 use crate::model::layers::BN_EPS;
 
@@ -39,8 +39,11 @@ impl Net {
     /// Folds the net of `shape` whose weights are in `store`.
     ///
     /// # Errors
-    /// [`ExportError::Missing`] when the store is not this net's.
+    /// [`ExportError::Missing`] when the store is not this net's, [`ExportError::Side`] when it does not look at whole chips.
     pub fn fold(store: &VarStore, shape: &Shape) -> Result<Self, ExportError> {
+        if shape.input_px != CHIP_PX {
+            return Err(ExportError::Side { input_px: shape.input_px });
+        }
         let reader = Reader(store);
         let mut layers: Vec<Layer> = Vec::new();
         let three = |stride| Geometry { stride, padding: 1, groups: 1 };
@@ -161,7 +164,7 @@ pub(crate) mod tests {
 
     /// A narrow net with statistics as after some training.
     pub(crate) fn small() -> (VarStore, Compact, Shape) {
-        let shape = Shape { stem: 8, stages: [16, 16, 32], blocks: [1, 0, 1], head: 32 };
+        let shape = Shape { stem: 8, stages: [16, 16, 32], blocks: [1, 0, 1], head: 32, input_px: 112 };
         tch::manual_seed(11);
         let store = VarStore::new(Device::Cpu);
         let net = Compact::new(&store.root(), &shape);
@@ -194,6 +197,8 @@ pub(crate) mod tests {
         let difference = (&actual - &expected).abs().max().double_value(&[]);
         assert!(difference < 1e-4 * expected.abs().max().double_value(&[]), "{difference}");
         assert!(!folded.may_be_integer(0) && folded.may_be_integer(1));
+        let error = Net::fold(&store, &Shape { input_px: 96, ..shape }).unwrap_err();
+        assert!(error.to_string().contains("96 px"), "{error}");
         let last = folded.layers.len() - 1;
         assert!(!folded.may_be_integer(last) && !folded.may_be_integer(last - 1));
     }

@@ -119,7 +119,11 @@ impl CompactSettings {
     /// Chip side at `share` (0–1) of the schedule.
     #[must_use]
     pub fn side_px(&self, share: f64) -> usize {
-        self.sides.iter().find(|s| share < s.until).or(self.sides.last()).map_or(112, |s| s.px)
+        self.sides
+            .iter()
+            .find(|s| share < s.until)
+            .or(self.sides.last())
+            .map_or(self.shape.input_px as usize, |s| s.px)
     }
 
     /// Learning rate at `step` and `share` (0–1) of the schedule: linear warm-up, then half a cosine down to zero.
@@ -145,11 +149,17 @@ impl Settings for CompactSettings {
         if self.batch < 2 {
             return bad("batch", "batch statistics need at least 2 chips");
         }
-        if self.sides.is_empty() || self.sides.iter().any(|s| s.px == 0 || s.px % 16 != 0 || s.px > 112) {
-            return bad("sides", "each px must be a multiple of 16 up to 112");
+        let input_px = self.shape.input_px;
+        if !(16..=112).contains(&input_px) || input_px % 16 != 0 {
+            return bad("shape.input_px", "must be a multiple of 16 up to 112, the size of the door's chips");
         }
-        if self.sides.last().is_some_and(|s| s.px != 112) {
-            return bad("sides", "the last must be 112, the size the door uses");
+        let input_px = input_px as usize;
+        if self.sides.is_empty() || self.sides.iter().any(|s| s.px == 0 || s.px % 16 != 0 || s.px > input_px)
+        {
+            return bad("sides", "each px must be a multiple of 16 up to shape.input_px");
+        }
+        if self.sides.last().is_some_and(|s| s.px != input_px) {
+            return bad("sides", "the last must be shape.input_px, the size the door uses");
         }
         if !(0.0..0.9).contains(&self.held_out) {
             return bad("held_out", "must be at least 0 and below 0.9");
@@ -313,13 +323,13 @@ impl Recipe for CompactRecipe {
         }
     }
 
-    /// Held-out cosine at the size in use and at the door's.
+    /// Held-out cosine at the size in use and at the net's own.
     fn evaluate(&mut self, at: At) -> Values {
         let Some(held_out) = &self.held_out else { return Values::new() };
         let cosine = |side| held_out.cosine(&self.ema_net, side, self.device);
         vec![
             ("held_out_cosine".into(), cosine(self.settings.side_px(at.share))),
-            ("held_out_cosine_112".into(), cosine(112)),
+            ("held_out_cosine_at_input".into(), cosine(self.settings.shape.input_px as usize)),
         ]
     }
 

@@ -42,7 +42,7 @@ fn config() -> CompactSettings {
         warmup_steps: 2,
         held_out: 0.1,
         sides: vec![Side { px: 32, until: 0.6 }, Side { px: 112, until: 1.0 }],
-        shape: Shape { stem: 8, stages: [16, 16, 32], blocks: [1, 0, 0], head: 32 },
+        shape: Shape { stem: 8, stages: [16, 16, 32], blocks: [1, 0, 0], head: 32, input_px: 112 },
         ..CompactSettings::default()
     }
 }
