@@ -130,6 +130,23 @@ fn a_good_system_is_booted_next_and_confirmed_when_it_comes_up() {
     );
 }
 
+/// The entry of a board that U-Boot starts: its second number is the one that U-Boot compares.
+#[test]
+fn every_number_in_an_entry_is_the_new_one() {
+    let mut card = Card::new();
+    card.image.board = "rpi-arm64".into();
+    card.receive(
+        manifest(3, "rpi-arm64"),
+        11,
+        "version @NUMBER@\nfacelatch_number=@NUMBER@\nfacelatch_options=facelatch.slot=@SLOT@\n",
+    );
+    card.install().unwrap();
+    assert_eq!(
+        fs::read_to_string(card.path("boot/loader/entries/facelatch-b+3.conf")).unwrap(),
+        "version 3\nfacelatch_number=3\nfacelatch_options=facelatch.slot=b\n"
+    );
+}
+
 #[test]
 fn a_system_that_did_not_come_up_is_said_to_have_fallen_back() {
     let card = Card::new();
@@ -142,8 +159,12 @@ fn a_system_that_did_not_come_up_is_said_to_have_fallen_back() {
 #[test]
 fn what_is_refused_changes_nothing() {
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Card));
-    let cases: [Case<'_>; 7] = [
-        ("other boards", &|card| card.receive(manifest(3, "pi"), 11, ENTRY)),
+    let cases: [Case<'_>; 8] = [
+        ("other boards", &|card| card.receive(manifest(3, "rpi-arm64"), 11, ENTRY)),
+        ("other boards", &|card| {
+            card.image.board = "rpi-arm64".into();
+            card.receive(manifest(3, "generic-arm64"), 11, ENTRY);
+        }),
         ("does not name", &|card| card.receive(manifest(3, "generic-arm64"), 12, ENTRY)),
         ("confirmed 9 already", &|card| {
             card.image.record.floor = 9;

@@ -161,6 +161,9 @@ fn make(args: &BuildArgs) -> Result<(), Failure> {
     if !cached(args.refresh) {
         eprintln!("fetching Debian's packages for the board (75 MB, once)");
     }
+    if let Some(notice) = args.board.notice() {
+        eprintln!("note: {notice}");
+    }
     let built = build(&recipe, &cache(), args.refresh, &args.output, &Bar::new())?;
     if !keys.is_empty() {
         sign(&args.output, args.board, &args.firmware_version, &keys)?;
@@ -274,11 +277,13 @@ const EPOCH: u64 = 1_767_225_600;
 const EXAMPLES: &str = "\
 Examples:
   facelatch image build --config door.toml --root root-1.bin --key eve.key -o door.img
+  facelatch image build --board rpi-arm64 --config door.toml --root root-1.bin --key eve.key -o pi.img
   facelatch image verify door.img --root root-1.bin
   facelatch flash --list
   facelatch image build --config door.toml --root root-1.bin --key eve.key --bundle spring.flb --counter 7
   facelatch push --activate spring.flb
 
-The image boots by UEFI: systemd-boot, two root file systems under dm-verity of which the second is booted
-when the first is damaged or does not come up, and a data partition that the board makes at its first start.
+Two root file systems under dm-verity, of which the second is booted when the first is damaged or does not come
+up, and a data partition that the board makes at its first start. generic-arm64 boots by UEFI (systemd-boot),
+rpi-arm64 by the Raspberry Pi's own firmware (U-Boot), which is fetched from Debian's non-free-firmware.
 Needs no root. Same inputs give the same bytes; SOURCE_DATE_EPOCH sets the time of all files.";

@@ -7,6 +7,7 @@ use facelatch_shared::bundle::{NUMBER_MARK, SLOT_MARK};
 use sha2::{Digest as _, Sha256};
 
 use super::disk::{BootFiles, Layout, assemble, entry, pack_boot, pack_root};
+use super::loader::Loader;
 use super::packages::Packages;
 use super::root::Contents;
 use super::wifi::Wifi;
@@ -132,9 +133,9 @@ pub fn build(
     let verity = pack_root(&root_tree, recipe.epoch, &root_file)?;
     progress.step();
     let kernel = packages.tree.join(format!("boot/vmlinuz-{}", packages.kernel));
-    let loader = packages.file("lib/systemd/boot/efi/systemd-bootaa64.efi")?;
+    let loader = Loader::new(recipe.board, &packages, cache, recipe.epoch, &work.0)?;
     let files = BootFiles {
-        loader: &loader,
+        loader: &loader.files,
         kernel: &kernel,
         initrd: &initrd,
         root: &verity,
@@ -163,7 +164,7 @@ pub fn build(
         // It holds the passphrase.
         private(&image).map_err(ImageError::io(&image))?;
     }
-    assemble(&image, &layout, &boot_file, &root_file, &identity, recipe.epoch)?;
+    assemble(&image, recipe.board, &layout, &boot_file, &root_file, &identity, recipe.epoch)?;
     std::fs::rename(&image, out).map_err(ImageError::io(out))?;
     progress.step();
     progress.finish();
@@ -173,7 +174,7 @@ pub fn build(
         root_bytes: verity.bytes,
         root_hash: verity.hash,
         kernel: packages.kernel,
-        packages: packages.names,
+        packages: [packages.names, loader.packages].concat(),
         system,
     })
 }

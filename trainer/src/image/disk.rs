@@ -1,13 +1,14 @@
 //! From trees to one file: squashfs with its dm-verity tree, the boot partition, the partition table.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::tools::{run, tool};
-use super::{Board, ImageError};
+use super::{Board, ImageError, mbr};
 
 /// Partitions begin at multiples of this many bytes.
 pub const MIB: u64 = 1 << 20;
@@ -82,8 +83,8 @@ pub fn pack_root(tree: &Path, epoch: u64, out: &Path) -> Result<VerityRoot, Imag
 /// What the boot partition is made of.
 #[derive(Debug)]
 pub struct BootFiles<'a> {
-    /// systemd-boot for the board's processor.
-    pub loader: &'a Path,
+    /// The boot loader: each file's name on the partition, and the file.
+    pub loader: &'a [(String, PathBuf)],
     /// The kernel.
     pub kernel: &'a Path,
     /// The initrd.
@@ -110,15 +111,25 @@ pub fn pack_boot(
     files: &BootFiles<'_>,
 ) -> Result<u64, ImageError> {
     let length = |path: &Path| std::fs::metadata(path).map(|m| m.len()).map_err(ImageError::io(path));
-    let content = 2 * (length(files.kernel)? + length(files.initrd)?) + length(files.loader)?;
+    let mut content = 2 * (length(files.kernel)? + length(files.initrd)?);
+    for (_, file) in files.loader {
+        content += length(file)?;
+    }
     // File tables and folders, and room for entries that an update adds.
     let size = (content + 2 * MIB).next_multiple_of(MIB).max(40 * MIB);
     let file = File::create(out).and_then(|file| file.set_len(size));
     file.map_err(ImageError::io(out))?;
     let id = hex::encode(&Sha256::digest(&files.root.hash)[..4]);
     run(tool("mkfs.vfat", epoch)?.args(["--invariant", "-F", "32", "-n", "FACELATCH", "-i", &id]).arg(out))?;
-    let folders = ["EFI", "EFI/BOOT", "loader", "loader/entries", "facelatch", "facelatch/a", "facelatch/b"];
-    run(tool("mmd", epoch)?.arg("-i").arg(out).args(folders.map(|name| format!("::{name}"))))?;
+    let mut folders = BTreeSet::from(
+        ["loader", "loader/entries", "facelatch", "facelatch/a", "facelatch/b"].map(Path::new),
+    );
+    folders.extend(files.loader.iter().flat_map(|(name, _)| Path::new(name).ancestors().skip(1)));
+    folders.remove(Path::new(""));
+    run(tool("mmd", epoch)?
+        .arg("-i")
+        .arg(out)
+        .args(folders.iter().map(|name| format!("::{}", name.display()))))?;
     let put = |from: &Path, name: &str| {
         // With the image's time, not that of the package.
         let copy = work.join("put");
@@ -131,8 +142,9 @@ pub fn pack_boot(
         std::fs::write(&file, text).map_err(ImageError::io(&file))?;
         put(&file, name)
     };
-    put(files.loader, "EFI/BOOT/BOOTAA64.EFI")?;
-    write("loader/loader.conf", "timeout 0\neditor no\n")?;
+    for (name, file) in files.loader {
+        put(file, name)?;
+    }
     if let Some(wifi) = &files.wifi {
         write("facelatch/wifi.conf", wifi)?;
     }
@@ -145,18 +157,25 @@ pub fn pack_boot(
     Ok(size)
 }
 
-/// A Boot Loader Specification entry (type 1).
+/// A Boot Loader Specification entry (type 1); U-Boot cannot read one, but takes lines `name=value`.
 pub(super) fn entry(slot: &str, number: &str, board: Board, files: &BootFiles<'_>) -> String {
     let VerityRoot { blocks, hash, salt, .. } = files.root;
     let mut options = format!("quiet panic=5 gpt {}", board.kernel_options());
     if !files.options.is_empty() {
         options = format!("{options} {}", files.options);
     }
-    format!(
-        "title Facelatch {} (slot {slot})\nsort-key facelatch\nversion {number}\nlinux /facelatch/{slot}/linux\n\
-         initrd /facelatch/{slot}/initrd\noptions {options} facelatch.slot={slot} facelatch.verity={blocks}:{hash}:{salt}\n",
-        files.version
-    )
+    let options = format!("{options} facelatch.slot={slot} facelatch.verity={blocks}:{hash}:{salt}");
+    let title = format!("title Facelatch {} (slot {slot})", files.version);
+    match board {
+        Board::GenericArm64 => format!(
+            "{title}\nsort-key facelatch\nversion {number}\nlinux /facelatch/{slot}/linux\n\
+             initrd /facelatch/{slot}/initrd\noptions {options}\n"
+        ),
+        // An entry without its last line was cut short.
+        Board::RpiArm64 => format!(
+            "{title}\nversion {number}\nfacelatch_number={number}\nfacelatch_options={options}\nfacelatch_end=yes\n"
+        ),
+    }
 }
 
 /// Where a partition lies, in bytes.
@@ -201,6 +220,7 @@ impl Layout {
 /// [`ImageError`].
 pub fn assemble(
     out: &Path,
+    board: Board,
     layout: &Layout,
     boot: &Path,
     root: &Path,
@@ -237,6 +257,12 @@ pub fn assemble(
         .arg(out)
         .stdin(input))?;
     std::fs::remove_file(&file).map_err(ImageError::io(&file))?;
+    if board == Board::RpiArm64 {
+        let mut id = [0; 4];
+        id.copy_from_slice(&Sha256::digest(identity)[..4]);
+        let mbr = mbr::hybrid(layout.boot, id);
+        image.rewind().and_then(|()| image.write_all(&mbr)).map_err(ImageError::io(out))?;
+    }
     for (from, place) in [(boot, layout.boot), (root, layout.roots[0]), (root, layout.roots[1])] {
         copy_into(&mut image, place, from).map_err(ImageError::io(from))?;
     }
@@ -321,7 +347,7 @@ mod tests {
         let root = VerityRoot { blocks: 9, hash: "ab".repeat(32), salt: "cd".repeat(32), bytes: 0 };
         let none = Path::new("");
         let files = BootFiles {
-            loader: none,
+            loader: &[],
             kernel: none,
             initrd: none,
             root: &root,
@@ -333,5 +359,11 @@ mod tests {
         assert!(text.contains("\nlinux /facelatch/b/linux\n") && text.contains("\nversion 1\n"), "{text}");
         let verity = format!("facelatch.slot=b facelatch.verity=9:{}:{}\n", "ab".repeat(32), "cd".repeat(32));
         assert!(text.ends_with(&verity) && text.contains(" facelatch.log=info "), "{text}");
+        // U-Boot's `env import` passes over lines of other names; the system's installer reads the number as in the other entry.
+        let text = entry("b", "1", Board::RpiArm64, &files);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1..3], ["version 1", "facelatch_number=1"]);
+        assert!(lines[3].starts_with("facelatch_options=quiet panic=5 gpt console=ttyS1,115200 "), "{text}");
+        assert!(lines[3].ends_with(verity.trim_end()) && lines[4..] == ["facelatch_end=yes"], "{text}");
     }
 }

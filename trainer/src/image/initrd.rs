@@ -8,7 +8,7 @@ use super::tools::{run, tool};
 use super::userland::Tree;
 
 /// What reaches a card: in qemu, behind USB, in a slot, on NVMe or SATA; and what reads it.
-const MODULES: [&str; 33] = [
+const MODULES: [&str; 38] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -42,6 +42,12 @@ const MODULES: [&str; 33] = [
     "dw_mmc-rockchip",
     "sunxi-mmc",
     "bcm2835",
+    // A Raspberry Pi's regulators, USB and the way to restart it.
+    "fixed",
+    "gpio-regulator",
+    "phy-generic",
+    "reset-raspberrypi",
+    "bcm2835_wdt",
 ];
 
 /// Writes the initrd of these packages to `out`: a `newc` archive, compressed.

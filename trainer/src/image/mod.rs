@@ -1,7 +1,7 @@
 //! The card's image: one file that a board boots, and everything on it.
 //!
 //! ```text
-//! GPT | facelatch-boot    FAT: systemd-boot, and for each slot kernel, initrd and an entry with boot counter
+//! GPT | facelatch-boot    FAT: the boot loader, and for each slot kernel, initrd and an entry with boot counter
 //!     | facelatch-root-a  squashfs, then its dm-verity tree; the entry of slot a carries the root hash
 //!     | facelatch-root-b  the same
 //!     ·  facelatch-data   ext4, made by the board at its first start, as large as the card allows
@@ -12,11 +12,16 @@
 //! (`mksquashfs`, `veritysetup`, `sfdisk`, mtools) are the distribution's; see [`tools`].
 
 pub mod tools;
+mod apt;
 pub mod packages;
 pub mod userland;
 pub mod wifi;
 pub mod root;
 pub mod initrd;
+mod uboot;
+mod raspberry;
+mod loader;
+mod mbr;
 pub mod disk;
 pub mod build;
 pub mod signature;
@@ -34,6 +39,8 @@ pub use build::{Built, Recipe, System, build};
 pub enum Board {
     /// Any 64-bit ARM board that boots by UEFI, and qemu's `virt` machine.
     GenericArm64,
+    /// Raspberry Pi 3, Zero 2 W, 4, 400, CM3 and CM4, 64 bit.
+    RpiArm64,
 }
 
 impl Board {
@@ -42,6 +49,7 @@ impl Board {
     pub const fn name(self) -> &'static str {
         match self {
             Self::GenericArm64 => "generic-arm64",
+            Self::RpiArm64 => "rpi-arm64",
         }
     }
 
@@ -49,6 +57,20 @@ impl Board {
     const fn kernel_options(self) -> &'static str {
         match self {
             Self::GenericArm64 => "console=ttyAMA0",
+            // Pins 8 and 10; the other serial port leads to Bluetooth.
+            Self::RpiArm64 => "console=ttyS1,115200",
+        }
+    }
+
+    /// What whoever builds or passes on an image must know of licences.
+    #[must_use]
+    pub const fn notice(self) -> Option<&'static str> {
+        match self {
+            Self::GenericArm64 => None,
+            Self::RpiArm64 => Some(
+                "this image holds the Raspberry Pi's boot firmware (Debian's raspi-firmware, non-free): Broadcom's licence, binary, for use on a \
+                 Raspberry Pi only; LICENCE.txt on the boot partition has it",
+            ),
         }
     }
 }

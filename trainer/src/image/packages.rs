@@ -1,9 +1,9 @@
-//! Debian's packages for the board, fetched by name by an apt of our own: the machine's list of architectures stays as it is, nothing is
-//! installed, and root is not needed.
+//! Debian's packages for the board, fetched by name.
 
 use std::path::{Path, PathBuf};
 
 use super::ImageError;
+use super::apt::Apt;
 use super::tools::{run, tool};
 
 /// What images are made of, beside the kernel.
@@ -98,22 +98,11 @@ impl Packages {
 fn fetch(cache: &Path) -> Result<(), ImageError> {
     let fresh = cache.with_extension("partial");
     let _ = std::fs::remove_dir_all(&fresh);
-    let (apt, debs, tree) = (fresh.join("apt"), fresh.join("debs"), fresh.join("tree"));
-    for folder in [&debs, &tree, &apt.join("lists/partial"), &apt.join("archives/partial")] {
-        std::fs::create_dir_all(folder).map_err(ImageError::io(folder))?;
-    }
-    let here = run(tool("dpkg-deb", 0)?.arg("--version")).and_then(|_| native())?;
-    let conf = apt.join("conf");
-    let folder = apt.display();
-    let text = format!(
-        "#clear APT::Architectures;\nAPT::Sandbox::User \"root\";\nAPT::Architectures {{ \"{here}\"; \"arm64\"; }};\n\
-         Dir::State::Lists \"{folder}/lists\";\nDir::Cache \"{folder}\";\nAcquire::Languages \"none\";\n"
-    );
-    std::fs::write(&conf, text).map_err(ImageError::io(&conf))?;
+    let (folder, tree) = (fresh.join("apt"), fresh.join("tree"));
+    let apt = Apt::new(&folder, None)?;
     // Some lists of a machine may not be readable; whether the packages are there is seen below.
-    let update = run(tool("apt-get", 0)?.env("APT_CONFIG", &conf).args(["update", "-qq"]));
-    let apt_cache = |arguments: &[&str]| run(tool("apt-cache", 0)?.env("APT_CONFIG", &conf).args(arguments));
-    let depends = apt_cache(&["depends", "linux-image-arm64:arm64"]).unwrap_or_default();
+    let update = apt.update();
+    let depends = apt.cache(&["depends", "linux-image-arm64:arm64"]).unwrap_or_default();
     let kernel = depends
         .split([' ', ':', '\n'])
         .find_map(|word| word.strip_prefix("linux-image-").filter(|v| v.starts_with(|c: char| c.is_ascii_digit())))
@@ -122,7 +111,7 @@ fn fetch(cache: &Path) -> Result<(), ImageError> {
     let mut wanted = vec![format!("linux-image-{kernel}:arm64")];
     // Names that this release does not have are passed over by this command: ` name | version | source`.
     let names = NAMES.map(|name| format!("{name}:arm64"));
-    let known = apt_cache(&[&["madison"], &names.each_ref().map(String::as_str)[..]].concat())?;
+    let known = apt.cache(&[&["madison"], &names.each_ref().map(String::as_str)[..]].concat())?;
     // As they were asked for, or, by other versions of apt, without the architecture.
     let known: Vec<&str> = known
         .lines()
@@ -133,47 +122,24 @@ fn fetch(cache: &Path) -> Result<(), ImageError> {
     if let Some(lost) =
         ["busybox-static", "systemd-boot-efi", "wpasupplicant"].iter().find(|name| !known.contains(name))
     {
-        let said = update.map_or_else(|error| format!(" ({error})"), |_| String::new());
+        let said = update.map_or_else(|error| format!(" ({error})"), |()| String::new());
         return Err(ImageError::input(format!(
             "apt's lists lack {lost}{said}: run this again; `apt-get update` shows what cannot be read"
         )));
     }
     wanted.extend(NAMES.iter().filter(|name| known.contains(name)).map(|name| format!("{name}:arm64")));
     wanted.extend(DATA.map(str::to_owned));
-    run(tool("apt-get", 0)?
-        .env("APT_CONFIG", &conf)
-        .current_dir(&debs)
-        .args(["download", "-qq"])
-        .args(&wanted))?;
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&debs).map_err(ImageError::io(&debs))? {
-        let path = entry.map_err(ImageError::io(&debs))?.path();
-        run(tool("dpkg-deb", 0)?.arg("-x").arg(&path).arg(&tree))?;
-        names.push(path.file_stem().unwrap_or_default().to_string_lossy().replace("%3a", ":"));
-    }
-    names.sort_unstable();
+    let names = apt.unpack(&wanted, &tree)?;
     // Releases after 12 have everything below /usr; modprobe looks above.
     if !tree.join("lib").exists() {
         std::os::unix::fs::symlink("usr/lib", tree.join("lib")).map_err(ImageError::io(&tree))?;
     }
     // The package's modules come without their index.
     run(tool("depmod", 0)?.arg("-b").arg(&tree).arg(&kernel))?;
-    for folder in [&apt, &debs] {
-        std::fs::remove_dir_all(folder).map_err(ImageError::io(folder))?;
-    }
+    std::fs::remove_dir_all(&folder).map_err(ImageError::io(&folder))?;
     let complete = fresh.join("complete");
     std::fs::write(&complete, format!("{kernel}\n{}\n", names.join("\n")))
         .map_err(ImageError::io(&complete))?;
     let _ = std::fs::remove_dir_all(cache);
     std::fs::rename(&fresh, cache).map_err(ImageError::io(cache))
-}
-
-/// This machine's architecture in Debian's words.
-fn native() -> Result<&'static str, ImageError> {
-    match std::env::consts::ARCH {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("arm64"),
-        "arm" => Ok("armhf"),
-        other => Err(ImageError::input(format!("images are built on amd64 or arm64, this is {other}"))),
-    }
 }

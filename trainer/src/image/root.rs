@@ -16,7 +16,7 @@ const APPLETS: &str = "[ ash awk basename blockdev cat chgrp chmod chown clear c
     xargs yes";
 
 /// Beside what every part of the hardware asks for by its identity: cameras, panels, wires, networks, watchdogs, and the tests' camera.
-const MODULES: [&str; 44] = [
+const MODULES: [&str; 56] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -58,9 +58,22 @@ const MODULES: [&str; 44] = [
     "smsc95xx",
     "lan78xx",
     "ax88179_178a",
+    "cdc_ether",
     "e1000e",
     "r8169",
     "stmmac-platform",
+    // A Raspberry Pi's.
+    "fixed",
+    "gpio-regulator",
+    "phy-generic",
+    "reset-raspberrypi",
+    "pwrseq_simple",
+    "bcm2835-rng",
+    "iproc-rng200",
+    "broadcom",
+    "mdio-bcm-unimac",
+    "bcm2835_thermal",
+    "bcm2711_thermal",
 ];
 
 /// Drivers of wireless networks that no hardware asks for by identity alone, and those of cards that are met often. Most want firmware of
