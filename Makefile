@@ -44,7 +44,8 @@ Facelatch: a face-recognition door controller for ARM boards, and the trainer of
                               watches the lock from outside (a stage of `make test`).
   make fuzz                   Fuzz every reader of foreign bytes, SECONDS=60 each (a short part of it is in `make test`).
   make image-test             The card's image: built twice, flashed to a file, booted in the emulator by UEFI from that file
-                              alone, with a damaged root, a slot that does not start, and power cuts at the first start.
+                              alone, with a damaged root, a slot that does not start, and power cuts at the first start; and that of
+                              a Raspberry Pi, on qemu's model of a Pi 3.
   make train-smoke            Every training recipe overfits a few real faces (part of `make test`).
   make bench                  Time of each stage of the pipeline beside OpenCV's on the same frames, and of the door's
                               own detector, fiducials and alignments beside YuNet. DETECTOR=detector takes ours.

@@ -49,19 +49,22 @@ class Board:
 
     def _start(self, folder, seconds, boot, clock=("-icount", "shift=0,sleep=on")):
         """Starts the emulator; `boot` is what it boots from."""
+        self._launch(folder, seconds, ["-M", "virt,gic-version=2", "-cpu", "cortex-a53", "-smp", "1", "-m", "512", *clock,
+                                       *boot, "-nodefaults", "-device", "virtio-gpu-pci,xres=480,yres=320",
+                                       "-device", "i6300esb", "-action", "watchdog=reset", "-serial", "chardev:serial",
+                                       "-qtest", f"unix:{folder}/qtest,server=on,wait=off", "-qtest-log", "/dev/null"])
+
+    def _launch(self, folder, seconds, machine):
+        """Starts the emulator of `machine`, which has a serial port on the character device `serial`."""
         self.folder, self.seconds = folder, seconds
         self.lines, self.relay, self.watchdog_bites = [], [], 0
         self._news = threading.Condition()
         self.log = open(self.folder / "serial.log", "w", buffering=1)
         for name in ("serial", "qmp", "qtest"):
             (self.folder / name).unlink(missing_ok=True)
-        args = ["qemu-system-aarch64", "-M", "virt,gic-version=2", "-cpu", "cortex-a53", "-smp", "1", "-m", "512",
-                "-accel", "tcg,tb-size=256", *clock,
-                *boot, "-nodefaults", "-display", "none", "-device", "virtio-gpu-pci,xres=480,yres=320",
-                "-device", "i6300esb", "-action", "watchdog=reset",
-                "-chardev", f"socket,id=serial,path={self.folder}/serial,server=on,wait=on", "-serial", "chardev:serial",
-                "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off",
-                "-qtest", f"unix:{self.folder}/qtest,server=on,wait=off", "-qtest-log", "/dev/null"]
+        args = ["qemu-system-aarch64", "-accel", "tcg,tb-size=256", "-display", "none",
+                "-chardev", f"socket,id=serial,path={self.folder}/serial,server=on,wait=on",
+                "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off", *machine]
         self.emulator = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=open(self.folder / "qemu.log", "w"))
         try:
             self._connect_all()
@@ -70,16 +73,19 @@ class Board:
             raise
 
     def _connect_all(self):
+        self._connect_console()
+        self._qtest = self._connect("qtest").makefile("rw")
+        self._answers = []
+        threading.Thread(target=self._read_qtest, daemon=True).start()
+        self._chip = self._find_chip("/machine", 3)
+        self._ask_qtest(f"irq_intercept_out {self._chip}")
+
+    def _connect_console(self):
         self._serial = self._connect("serial")
         self._qmp = self._connect("qmp").makefile("rw")
         self._qmp.readline()
         self._qmp_call("qmp_capabilities")
-        self._qtest = self._connect("qtest").makefile("rw")
-        self._answers = []
         threading.Thread(target=self._read_serial, daemon=True).start()
-        threading.Thread(target=self._read_qtest, daemon=True).start()
-        self._chip = self._find_chip("/machine", 3)
-        self._ask_qtest(f"irq_intercept_out {self._chip}")
 
     def __enter__(self):
         return self
