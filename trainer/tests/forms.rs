@@ -25,7 +25,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn onnxruntime_reads_every_form_and_answers_as_tract() {
     tch::manual_seed(21);
-    let shape = Shape { stem: 16, stages: [64, 64, 64], blocks: [1, 0, 1], head: 64 };
+    let shape = Shape { stem: 16, stages: [64, 64, 64], blocks: [1, 0, 1], head: 64, input_px: 112 };
     let store = VarStore::new(Device::Cpu);
     let _net = Compact::new(&store.root(), &shape);
     let net = Net::fold(&store, &shape).unwrap();
