@@ -6,8 +6,8 @@
 
 Every shape sees the same faces in the same order for the same number of steps, so that the table compares shapes and not trainings: these
 accuracies are those of short runs. DIR is a model directory with the detector (`facelatch models import yunet sface`). A run that exists is
-resumed, and one that was exported is left as it is, so that an interrupted comparison goes on where it was; RUNS/family.md is the table. Times are medians over rounds in which every net
-is run in turn by `facelatchd bench`, in its form with int8 weights.
+resumed, and one that was exported is left as it is, so that an interrupted comparison goes on where it was; RUNS/family.md is the table. Times
+are medians over rounds in which every net is run in turn by `facelatchd bench`, in its form with int8 weights.
 """
 
 import argparse
