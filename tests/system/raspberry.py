@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from board import Board, Failed, tool
+from card import flip, read_log
 from newcomer import Desk
 
 MODEL = "bcm2837-rpi-3-b.dtb"
@@ -136,11 +137,7 @@ def a_changed_byte_on_a_raspberry_pi_boots_root_b(state):
     pi.flash()
     pi.boot_partition("mdel", "::uboot.env")
     at = pi.built["roots"][0]["start"] + pi.built["root_bytes"] // 3
-    with open(pi.card, "r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1]))
+    flip(pi.card, at)
     with pi.boot() as board:
         board.wait("root a is damaged")
         board.wait("slot a is out, slot b is next")
@@ -284,16 +281,6 @@ def has_hybrid_mbr(pi):
 
 def sectors(log):
     """What was written, sector by sector: a card writes each whole or not at all. Nothing is flushed in between, and U-Boot waits for each."""
-    with open(log, "rb") as file:
-        _, _, count, size = struct.unpack("<QQQI", file.read(28))
-        at = size
-        for _ in range(count):
-            file.seek(at)
-            sector, length, flags, _ = struct.unpack("<QQQQ", file.read(32))
-            at += size
-            if length and not flags & 4:
-                file.seek(at)
-                data = file.read(length * size)
-                at += length * size
-                for part in range(length):
-                    yield (sector + part) * size, data[part * size:(part + 1) * size]
+    for at, _, data in read_log(log):
+        for part in range(0, len(data), 512):
+            yield at + part, data[part:part + 512]
